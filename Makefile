@@ -1,0 +1,14 @@
+.PHONY: setup demo test lint bench
+
+setup:
+	@bash tools/bootstrap.sh
+
+demo: setup
+	.venv/bin/recon4d demo --out .demo
+
+test: setup
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .

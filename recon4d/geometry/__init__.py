@@ -1,0 +1,1 @@
+"""Numbers only: fits, meshing, merging, outliers. Knows our nouns, no files."""

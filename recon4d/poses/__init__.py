@@ -1,0 +1,1 @@
+"""Cameras from pictures: structure from motion, imports, lenses. The only room that calls pycolmap's mapper."""

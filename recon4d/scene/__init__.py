@@ -1,0 +1,1 @@
+"""What things are: cameras, poses, depth maps, meshes, clouds, scenes. Knows numpy and nothing else."""

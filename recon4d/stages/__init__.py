@@ -1,0 +1,1 @@
+"""Folders and the order of work: each stage is ``run(workspace, options, progress)``."""

@@ -1,0 +1,107 @@
+"""What every stage shares: its key, the no-op when nothing changed, resume, and publication."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from recon4d.progress import Progress, Silent
+from recon4d.workspace import StagePart, StageRecord, Workspace
+
+# Put on an option's `dataclasses.field(metadata=...)`.
+BY_CONTENT = {"by_content": True}  # names a file or folder: enters the key by its bytes, not its path
+NOT_IN_KEY = {"in_key": False}  # threads, device: cannot change the result
+
+
+def execute(
+    workspace: Workspace,
+    unit: str,
+    version: int,
+    options: object,
+    reads: Sequence[str],
+    work: Callable[[StagePart], dict[str, object]],
+    progress: Progress | None = None,
+    extra_key: object = None,
+) -> StageRecord:
+    """Run ``work`` in a resumable part and publish it, unless the same key is already done.
+
+    ``work`` gets the part, writes its files under ``part.path`` and returns the summary for the record.
+    """
+    progress = progress or Silent()
+    inputs = {name: workspace.need(name, unit).key for name in reads}
+    key = stage_key(unit, version, options, inputs, extra_key)
+    done = workspace.record(unit)
+    if done is not None and done.key == key:
+        progress.say(f"{unit}: up to date")
+        return done
+    progress.say(f"{unit}: working")
+    started = time.monotonic()
+    part = workspace.start(unit, key, progress)
+    summary = work(part)
+    record = StageRecord(
+        unit=unit,
+        version=version,
+        key=key,
+        inputs=inputs,
+        options=options_as_json(options),
+        summary=summary,
+        warnings=part.warnings,
+        seconds=round(time.monotonic() - started, 2),
+        peak_memory_mb=round(peak_memory_mb(), 1),
+    )
+    workspace.publish(part, record)
+    return record
+
+
+def stage_key(unit: str, version: int, options: object, inputs: dict[str, str], extra: object = None) -> str:
+    """Hash of everything that can change the result."""
+    effective = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.metadata.get("in_key", True) is False:
+            continue
+        if field.metadata.get("by_content") and value is not None:
+            value = content_hash(Path(value))
+        effective[field.name] = _plain(value)
+    text = json.dumps([unit, version, effective, inputs, extra], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def options_as_json(options: object) -> dict[str, object]:
+    """The options as they are written into records and `options.toml`."""
+    return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def content_hash(path: Path) -> str:
+    """Hash of a file's bytes, or of all files below a folder with their relative names; "" if nothing is there."""
+    digest = hashlib.blake2b(digest_size=20)
+    if not path.exists():
+        return ""
+    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    for file in files:
+        if file != path:
+            digest.update(file.relative_to(path).as_posix().encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, MB (0.0 where the system does not tell)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024

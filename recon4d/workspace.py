@@ -1,0 +1,283 @@
+"""The scene folder: every path on disk, stage records, and how a finished stage is published. No maths.
+
+A stage works in ``.part/UNIT-KEY/``. When it is done its record is written there, the old result is renamed to
+``.old/UNIT`` and the new one takes its place; `Workspace.open` repairs whatever a kill left between these steps. A
+folder without ``stage.json`` is never taken for a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon4d._version import __version__
+from recon4d.errors import WorkspaceError
+from recon4d.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from recon4d.scene.cloud import PointCloud
+    from recon4d.scene.depth import DepthMap, SceneDepth
+    from recon4d.scene.mesh import DepthMesh, TriMesh
+    from recon4d.scene.recording import Recording
+    from recon4d.scene.trajectory import Trajectory
+
+FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be read
+MARKER = "recon4d.json"
+RECORD = "stage.json"
+DONE_LIST = "done.txt"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What `stage.json` holds: the proof that a unit is done, and how it came about."""
+
+    unit: str  # "frames", "depth/precomputed", ...
+    version: int  # of the stage's code; raised when the same options give another result
+    key: str
+    inputs: dict[str, str]  # unit -> key
+    options: dict[str, object]
+    summary: dict[str, object] = field(default_factory=dict)  # key numbers for people, by name
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    program: str = f"recon4d {__version__}"
+
+
+class StagePart:
+    """The working folder of one unit, resumable item by item."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self.path = path
+        self.progress = progress
+        self.warnings: list[str] = []
+        path.mkdir(parents=True, exist_ok=True)
+        done_list = path / DONE_LIST
+        self._done = set(done_list.read_text(encoding="utf-8").splitlines()) if done_list.exists() else set()
+
+    def is_done(self, item: str) -> bool:
+        return item in self._done
+
+    def mark_done(self, item: str) -> None:
+        """Remember that all files of ``item`` are complete."""
+        with open(self.path / DONE_LIST, "a", encoding="utf-8") as file:
+            file.write(item + "\n")
+        self._done.add(item)
+
+    def pending(self, items: Sequence[str], label: str) -> Iterator[str]:
+        """The items not yet done, with progress; each is marked done when the loop comes back for the next."""
+        waiting = [item for item in items if item not in self._done]
+        with self.progress.bar(label, len(items), len(items) - len(waiting)) as bar:
+            for item in waiting:
+                yield item
+                self.mark_done(item)
+                bar.advance()
+
+    def warn(self, text: str) -> None:
+        """One sentence that the user must read; kept in the record and shown."""
+        self.warnings.append(text)
+        self.progress.say(f"  warning: {text}")
+
+
+class Workspace:
+    """A scene folder that is ours and of this version."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._check_marker()
+        self._repair()
+
+    @classmethod
+    def create(cls, root: Path | str) -> Workspace:
+        """Open the scene folder, or make it where nothing, or an empty folder, is. Raises WorkspaceError."""
+        root = Path(root)
+        if (root / MARKER).exists():
+            return cls(root)
+        if root.is_file():
+            raise WorkspaceError(f"{root} is a file, a folder for the scene is expected: choose another --out")
+        if root.is_dir() and any(root.iterdir()):
+            raise WorkspaceError(
+                f"{root} has files in it and is no recon4d scene: choose an empty or new folder (nothing was touched)"
+            )
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            write_text(root / MARKER, json.dumps({"format": FORMAT, "program": f"recon4d {__version__}"}) + "\n")
+        except OSError as error:
+            raise WorkspaceError(f"{root} cannot be written ({error.strerror}): choose another --out") from error
+        return cls(root)
+
+    def _check_marker(self) -> None:
+        marker = self.root / MARKER
+        if not marker.is_file():
+            raise WorkspaceError(
+                f"{self.root} is no recon4d scene ({MARKER} is missing): make one with recon4d run INPUT --out FOLDER"
+            )
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))["format"]
+        except (ValueError, KeyError, TypeError):
+            raise WorkspaceError(f"{marker} is damaged: write a new scene with another --out") from None
+        if found != FORMAT:
+            raise WorkspaceError(
+                f"{self.root} is a scene of layout {found}, this recon4d reads layout {FORMAT}: "
+                "use the recon4d that wrote it, or make the scene anew with another --out"
+            )
+
+    # -- records and publication ---------------------------------------------------------------------------------
+
+    def unit_dir(self, unit: str) -> Path:
+        """Folder of a published unit, such as ``align`` or ``depth/precomputed``."""
+        return self.root / unit
+
+    def record(self, unit: str) -> StageRecord | None:
+        """The record of a finished unit, or None when it is not done."""
+        path = self.unit_dir(unit) / RECORD
+        if not path.is_file():
+            return None
+        try:
+            return StageRecord(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            return None  # damaged: the unit counts as not done and is made again
+
+    def need(self, unit: str, by: str) -> StageRecord:
+        """The record of a unit that ``by`` reads. Raises WorkspaceError."""
+        record = self.record(unit)
+        if record is None:
+            stage = unit.partition("/")[0]
+            raise WorkspaceError(f"{by}: the stage {stage} is not done yet: run recon4d {stage} {self.root} first")
+        return record
+
+    def depth_sources(self) -> list[str]:
+        """Names of the depth sources that are done, sorted."""
+        return sorted(path.parent.name for path in self.root.glob(f"depth/*/{RECORD}"))
+
+    def _part_path(self, unit: str, key: str) -> Path:
+        return self.root / ".part" / f"{unit.replace('/', '.')}-{key[:16]}"
+
+    def start(self, unit: str, key: str, progress: Progress | None = None) -> StagePart:
+        """The working folder for ``unit`` under ``key``; work under another key is dropped, under the same resumed."""
+        path = self._part_path(unit, key)
+        for other in path.parent.glob(f"{unit.replace('/', '.')}-*"):
+            if other != path:
+                shutil.rmtree(other)
+        return StagePart(path, progress or Silent())
+
+    def publish(self, part: StagePart, record: StageRecord) -> None:
+        """Make the finished work the result of its unit; the result before it is kept in ``.old``."""
+        write_text(part.path / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+        self._swap_in(part.path, record.unit)
+
+    def _swap_in(self, part: Path, unit: str) -> None:
+        target, old = self.unit_dir(unit), self.root / ".old" / unit
+        if target.exists():
+            if old.exists():
+                shutil.rmtree(old)
+            old.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(target, old)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (part / DONE_LIST).unlink(missing_ok=True)
+        os.rename(part, target)
+
+    def _repair(self) -> None:
+        for record in self.root.glob(f".part/*/{RECORD}"):  # finished, but killed before or amid the swap
+            try:
+                unit = json.loads(record.read_text(encoding="utf-8"))["unit"]
+            except (ValueError, KeyError):
+                continue
+            self._swap_in(record.parent, unit)
+        for record in self.root.glob(f".old/**/{RECORD}"):
+            unit = record.parent.relative_to(self.root / ".old").as_posix()
+            if not self.unit_dir(unit).exists():
+                self.unit_dir(unit).parent.mkdir(parents=True, exist_ok=True)
+                os.rename(record.parent, self.unit_dir(unit))
+
+    # -- lazy readers: one item at a time, as our nouns ----------------------------------------------------------
+
+    def recording(self) -> Recording:
+        """The chosen frames and where their pictures lie."""
+        from recon4d.formats.frames_table import read_recording
+
+        self.need("frames", "recording")
+        return read_recording(self.unit_dir("frames"))
+
+    def trajectory(self) -> Trajectory:
+        """Cameras of the frames: the refined ones once `refine` is done, else those of `poses`."""
+        from recon4d.formats.cameras_json import read_trajectory
+
+        unit = "refine" if self.record("refine") else "poses"
+        self.need(unit, "trajectory")
+        return read_trajectory(self.unit_dir(unit) / "cameras.json")
+
+    def picture_path(self, name: str) -> Path:
+        """Undistorted picture of a frame. Raises WorkspaceError."""
+        for suffix in (".jpg", ".png"):
+            path = self.unit_dir("poses") / "images" / f"{name}{suffix}"
+            if path.exists():
+                return path
+        raise WorkspaceError(f"{self.root}: poses has no picture of frame {name}: run recon4d poses {self.root} again")
+
+    def picture(self, name: str) -> np.ndarray:
+        """(H, W, 3) uint8 RGB undistorted picture of a frame."""
+        from recon4d.formats.pictures import read_rgb
+
+        return read_rgb(self.picture_path(name))
+
+    def depth_map(self, name: str, source: str) -> DepthMap:
+        """Depth of one frame as the source gave it."""
+        from recon4d.formats.arrays import read_depth_map
+        from recon4d.scene.depth import DepthKind
+
+        record = self.need(f"depth/{source}", "depth_map")
+        return read_depth_map(self.unit_dir(record.unit) / f"{name}.npz", DepthKind(record.summary["kind"]))
+
+    def scene_depth(self, name: str, unit: str = "align") -> SceneDepth:
+        """Depth of one frame in scene units, from ``align``, ``mesh`` or ``refine``."""
+        from recon4d.formats.arrays import read_scene_depth
+
+        self.need(unit, "scene_depth")
+        return read_scene_depth(self.unit_dir(unit) / f"{name}.npz")
+
+    def surface_unit(self) -> str:
+        """The unit with the best surfaces so far: ``refine`` if done, else ``mesh``."""
+        return "refine" if self.record("refine") else "mesh"
+
+    def depth_mesh(self, name: str) -> DepthMesh:
+        """Surface of one frame, the refined one once `refine` is done."""
+        from recon4d.formats.arrays import read_depth_mesh
+
+        unit = self.surface_unit()
+        self.need(unit, "depth_mesh")
+        return read_depth_mesh(self.unit_dir(unit) / f"{name}.npz")
+
+    def static_cloud(self) -> PointCloud:
+        """The fused background, world frame, scene units."""
+        from recon4d.formats.ply import read_cloud
+
+        self.need("fuse", "static_cloud")
+        return read_cloud(self.unit_dir("fuse") / "static.ply")
+
+    def static_mesh(self) -> TriMesh:
+        """The fused background as a mesh, world frame, scene units."""
+        from recon4d.formats.ply import read_mesh
+
+        self.need("fuse", "static_mesh")
+        return read_mesh(self.unit_dir("fuse") / "static_mesh.ply")
+
+    def frame_cloud(self, name: str) -> PointCloud:
+        """All points of one frame, world frame, scene units."""
+        from recon4d.formats.ply import read_cloud
+
+        self.need("fuse", "frame_cloud")
+        return read_cloud(self.unit_dir("fuse") / "frames" / f"{name}.ply")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that readers see the old or the new text, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
