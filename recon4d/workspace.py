@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from recon4d.scene.depth import DepthMap, SceneDepth
     from recon4d.scene.mesh import DepthMesh, TriMesh
     from recon4d.scene.recording import Recording
+    from recon4d.scene.scene4d import Scene4D
+    from recon4d.scene.sparse import SparseModel
     from recon4d.scene.trajectory import Trajectory
 
 FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be read
@@ -213,6 +215,13 @@ class Workspace:
         self.need(unit, "trajectory")
         return read_trajectory(self.unit_dir(unit) / "cameras.json")
 
+    def sparse_model(self) -> SparseModel:
+        """The sparse points of structure from motion and where each frame saw them."""
+        from recon4d.formats.colmap_model import read_sparse_model
+
+        self.need("poses", "sparse_model")
+        return read_sparse_model(self.unit_dir("poses") / "sparse")
+
     def picture_path(self, name: str) -> Path:
         """Undistorted picture of a frame. Raises WorkspaceError."""
         for suffix in (".jpg", ".png"):
@@ -267,6 +276,13 @@ class Workspace:
 
         self.need("fuse", "static_mesh")
         return read_mesh(self.unit_dir("fuse") / "static_mesh.ply")
+
+    def scene(self) -> Scene4D:
+        """The whole result; clouds of single frames are read when asked for."""
+        from recon4d.formats.scene_json import read_scene
+
+        self.need("fuse", "scene")
+        return read_scene(self.unit_dir("fuse") / "scene.json")
 
     def frame_cloud(self, name: str) -> PointCloud:
         """All points of one frame, world frame, scene units."""
