@@ -1,0 +1,90 @@
+"""COLMAP models as arrays. The binary layout is read by pycolmap alone: it changes between versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.errors import InputError
+from recon4d.scene.sparse import SparseModel
+
+if TYPE_CHECKING:
+    import pycolmap
+
+PAIRS_AT_ONCE = 4_000_000  # cosines held in memory while the largest angles are sought: 32 MB
+
+
+def read_reconstruction(folder: Path) -> pycolmap.Reconstruction:
+    """Open a COLMAP model folder, binary or text. Raises InputError."""
+    import pycolmap
+
+    try:
+        return pycolmap.Reconstruction(str(folder))
+    except (RuntimeError, ValueError, IndexError) as error:
+        # The native message carries file and line of the C++ source; only its last part says something to a user.
+        reason = str(error).strip().rpartition("] ")[2].splitlines()[0] if str(error).strip() else "unknown reason"
+        raise InputError(
+            f"{folder} is no readable COLMAP model ({reason}): "
+            "cameras, images and points3D as .bin or .txt are expected"
+        ) from None
+
+
+def read_sparse_model(folder: Path) -> SparseModel:
+    """The points of a COLMAP model and where each of its registered images saw them; names are stems of image names.
+
+    Raises:
+        InputError: the folder is no model.
+    """
+    return sparse_from_reconstruction(read_reconstruction(folder))
+
+
+def sparse_from_reconstruction(model: pycolmap.Reconstruction) -> SparseModel:
+    """`SparseModel` of an open reconstruction; points in the order of their ids."""
+    ids = np.array(sorted(model.points3D), dtype=np.int64)
+    points3d = [model.points3D[i] for i in ids]
+    points = np.array([point.xyz for point in points3d]).reshape(-1, 3)
+    pixels, rows, seen_from = {}, {}, []
+    for image_id in sorted(model.reg_image_ids(), key=lambda i: model.images[i].name):
+        image = model.images[image_id]
+        observed = image.get_observation_points2D()
+        name = Path(image.name).stem
+        pixels[name] = np.array([point.xy for point in observed]).reshape(-1, 2)
+        rows[name] = np.searchsorted(ids, np.array([point.point3D_id for point in observed], dtype=np.int64))
+        seen_from.append(np.broadcast_to(image.projection_center(), (len(observed), 3)))
+    row = np.concatenate([*rows.values(), np.zeros(0, dtype=np.int64)])
+    centres = np.concatenate([*seen_from, np.zeros((0, 3))])
+    return SparseModel(
+        points=points,
+        error_px=np.array([point.error for point in points3d]),
+        track_length=np.bincount(row, minlength=len(ids)),
+        angle_deg=largest_angles_deg(points, row, centres),
+        colors=np.array([point.color for point in points3d], dtype=np.uint8).reshape(-1, 3),
+        pixels=pixels,
+        rows=rows,
+    )
+
+
+def largest_angles_deg(points: np.ndarray, row: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(P,) largest angle in degrees between two viewing rays of each point; 0 for points with fewer than two.
+
+    Args:
+        points: (P, 3) world.
+        row: (M,) int, which point each ray belongs to.
+        centres: (M, 3) world, where each ray starts.
+    """
+    rays = points[row] - centres
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
+    order = np.argsort(row, kind="stable")
+    rays = rays[order]
+    length = np.bincount(row, minlength=len(points))
+    first = np.cumsum(length) - length
+    out = np.zeros(len(points))
+    for count in np.unique(length[length >= 2]):  # tracks of equal length form one block
+        tracks = np.flatnonzero(length == count)
+        for block in np.array_split(tracks, int(np.ceil(len(tracks) * count**2 / PAIRS_AT_ONCE))):
+            of_track = rays[first[block][:, None] + np.arange(count)]
+            cosine = np.einsum("nik,njk->nij", of_track, of_track).min(axis=(1, 2))
+            out[block] = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    return out
