@@ -1,1 +1,31 @@
-"""One source of depth per file."""
+"""One source of depth per file; the table says which file holds which source."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol
+
+from recon4d.errors import OptionsError
+from recon4d.scene.depth import DepthKind, DepthMap
+
+SOURCES = {
+    "precomputed": "recon4d.depth.precomputed:open_precomputed",
+}
+
+
+class DepthSource(Protocol):
+    """Depth of the frames as they were recorded (before undistortion)."""
+
+    kind: DepthKind
+    remarks: tuple[str, ...]  # what was detected or decided, for people
+
+    def depth(self, name: str) -> DepthMap:
+        """Depth of one frame. Raises DepthError or InputError."""
+
+
+def source_opener(name: str) -> object:
+    """The function that opens the source called ``name``. Raises OptionsError."""
+    if name not in SOURCES:
+        raise OptionsError(f"depth: there is no source '{name}'; known are {', '.join(SOURCES)}: see --depth.source")
+    module, _, function = SOURCES[name].partition(":")
+    return getattr(importlib.import_module(module), function)

@@ -1,0 +1,117 @@
+"""Depth that another program has made: DepthCrafter's npz, or a folder of files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from recon4d.depth.matching import RowCounting, RowMatch, match_rows
+from recon4d.errors import DepthError
+from recon4d.formats.depth_files import DepthFiles, open_depth_files
+from recon4d.scene.depth import DepthKind, DepthMap, Provenance
+from recon4d.scene.recording import Recording
+
+# Grids cover the whole picture even when a model rounded its size to multiples of 64: that changes the sides' ratio by
+# up to 7 % each. More means another picture, or one turned by 90 degrees.
+MAX_ASPECT_CHANGE = 0.16
+MILLIMETRE = 0.001
+FULL_UINT16 = 65535
+
+
+@dataclass(frozen=True)
+class PrecomputedRequest:
+    """What the user said about the files."""
+
+    path: Path
+    kind: DepthKind | None = None  # None: detected
+    key: str | None = None
+    metres_per_value: float | None = None  # for metric files; None: millimetres for integers, metres for floats
+    sensor: bool = False
+    counting: RowCounting = field(default_factory=RowCounting)
+
+
+class Precomputed:
+    """Rows of files as `DepthMap`s of frames."""
+
+    def __init__(self, files: DepthFiles, match: RowMatch, kind: DepthKind, factor: float, sensor: bool) -> None:
+        self.files, self.match, self.kind, self.factor = files, match, kind, factor
+        self.provenance = Provenance.MEASURED if sensor else Provenance.FITTED
+        self.remarks: tuple[str, ...] = ()
+
+    def depth(self, name: str) -> DepthMap:
+        raw = self.files.row(self.match.row_of[name])
+        valid = np.isfinite(raw)
+        if self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z, DepthKind.SCALE_FREE_Z, DepthKind.SCALE_FREE_DISPARITY):
+            valid &= raw > 0  # 0 and negative numbers mark holes where the kind has a true zero
+        if raw.dtype == np.uint16 and self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z):
+            valid &= raw != FULL_UINT16
+        values = np.where(valid, raw, 0).astype(np.float32) * np.float32(self.factor)
+        if valid.any() and np.ptp(values[valid]) == 0:
+            raise DepthError(
+                f"depth: frame {name} has the same value {values[valid][0]:g} everywhere: that is no depth, "
+                "make it again"
+            )
+        return DepthMap(
+            self.kind, values, valid, valid.astype(np.float32), np.full(raw.shape, self.provenance, dtype=np.uint8)
+        )
+
+
+def open_precomputed(
+    request: PrecomputedRequest, recording: Recording, picture_size: tuple[int, int], source_frames: int
+) -> Precomputed:
+    """Open the files, find out what they hold, and match them to the frames.
+
+    Args:
+        picture_size: (width, height) of the frames.
+        source_frames: number of frames or pictures in the whole source.
+
+    Raises:
+        InputError, DepthError: unreadable, not matching, of another shape, or empty.
+    """
+    files = open_depth_files(request.path, request.key)
+    match = match_rows(recording, len(files), files.names, request.counting, source_frames)
+    rows = sorted(match.row_of.values())
+    sample = [files.row(r) for r in {rows[0], rows[len(rows) // 2], rows[-1]}]
+    _check_grid(request.path, sample[0].shape, picture_size)
+    kind, why = (request.kind, "as told") if request.kind else detect_kind(files.key, sample)
+    factor = request.metres_per_value or 1.0
+    if request.metres_per_value is None and kind is DepthKind.METRIC_Z and sample[0].dtype.kind in "ui":
+        factor = MILLIMETRE
+    source = Precomputed(files, match, kind, factor, request.sensor)
+    source.remarks = (f"kind {kind.value} ({why})", f"matched to the frames {match.rule}")
+    if kind is DepthKind.METRIC_Z:
+        source.remarks += (f"one stored unit is {factor:g} m",)
+    return source
+
+
+def detect_kind(key: str, sample: list[np.ndarray]) -> tuple[DepthKind, str]:
+    """What the numbers mean, from how they are stored; and the reason in words.
+
+    Raises DepthError when no number is finite.
+    """
+    finite = np.concatenate([s[np.isfinite(s)].ravel() for s in sample]).astype(np.float64)
+    if finite.size == 0:
+        raise DepthError("depth: none of the numbers is finite: make the depth again")
+    low, high = finite.min(), finite.max()
+    if sample[0].dtype.kind in "ui":
+        return DepthKind.METRIC_Z, "whole numbers are taken as depth in millimetres"
+    if key in ("disparity", "disp", "inv_depth"):
+        return DepthKind.AFFINE_DISPARITY, f"stored as '{key}'"
+    if low >= 0 and high <= 1:
+        return (
+            DepthKind.AFFINE_DISPARITY,
+            "numbers from 0 to 1 are taken as relative, larger is nearer, as DepthCrafter writes",
+        )
+    return DepthKind.METRIC_Z, f"numbers up to {high:.3g} are taken as depth in metres"
+
+
+def _check_grid(path: Path, shape: tuple[int, ...], picture_size: tuple[int, int]) -> None:
+    width, height = picture_size
+    change = (shape[1] / shape[0]) / (width / height)
+    if not 1 / (1 + MAX_ASPECT_CHANGE) <= change <= 1 + MAX_ASPECT_CHANGE:
+        raise DepthError(
+            f"depth: {path} has {shape[1]}x{shape[0]} pixels, the frames have {width}x{height}: the sides differ in "
+            "proportion, so this depth is of another or a turned or cropped picture"
+        )

@@ -1,0 +1,209 @@
+"""Depth other programs wrote: a stack of frames in one npz or npy, or a folder with a file per frame."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+
+from recon4d.errors import InputError, require
+from recon4d.formats.arrays import read_arrays
+from recon4d.formats.pictures import read_grey
+
+DEPTH_SUFFIXES = (".npz", ".npy", ".png", ".exr", ".tif", ".tiff")
+# Names under which programs store depth in an npz, and what they mean where the name itself says so.
+KEYS = ("depth", "depths", "disparity", "disp", "inv_depth", "pred", "arr_0")
+
+
+class DepthFiles(Protocol):
+    """Rows of raw depth, each (h, w), dtype as stored."""
+
+    names: tuple[str, ...] | None  # what the rows are called, where the files say so
+    key: str  # under which name the numbers are stored: an npz key, or the suffix of the files
+
+    def __len__(self) -> int: ...
+
+    def row(self, index: int) -> np.ndarray:
+        """(h, w) raw numbers of one row. Raises InputError."""
+
+
+def open_depth_files(path: Path, key: str | None = None) -> DepthFiles:
+    """Open a stack (.npz, .npy) or a folder. ``key`` names the array of an npz. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"depth: {path} was not found")
+    if path.is_dir():
+        return DepthFolder(path, key)
+    if path.suffix == ".npz":
+        return NpzStack(path, key)
+    if path.suffix == ".npy":
+        return NpyStack(path)
+    raise InputError(f"depth: {path} is neither a folder nor an .npz or .npy stack of depth frames")
+
+
+class NpzStack:
+    """(T, h, w) in an npz, read forward frame by frame: a long clip never lies in memory as a whole."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        self.path = path
+        with _open_npz(path) as archive:
+            members = [name.removesuffix(".npy") for name in archive.namelist()]
+            self.key = _pick_key(path, members, key)
+            with archive.open(f"{self.key}.npy") as stream:
+                self.shape, self.dtype = _read_header(path, stream)
+            self.names = None
+            if "names" in members:
+                with archive.open("names.npy") as stream:
+                    self.names = tuple(str(n) for n in np.lib.format.read_array(stream, allow_pickle=False))
+        _check_stack(path, self.shape, self.names)
+        self._archive: zipfile.ZipFile | None = None
+        self._stream: IO[bytes] | None = None
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def row(self, index: int) -> np.ndarray:
+        if self._stream is None or index < self._next:
+            self._rewind()
+        size = self.shape[1] * self.shape[2] * self.dtype.itemsize
+        try:
+            while self._next < index:
+                self._read_exactly(size)
+                self._next += 1
+            data = self._read_exactly(size)
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise InputError(f"depth: {self.path} is damaged at row {self._next} ({error}): make it again") from error
+        self._next += 1
+        return np.frombuffer(data, dtype=self.dtype).reshape(self.shape[1:])
+
+    def _read_exactly(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise EOFError("the file ends too early")
+        return data
+
+    def _rewind(self) -> None:
+        if self._archive is None:
+            self._archive = zipfile.ZipFile(self.path)
+        self._stream = self._archive.open(f"{self.key}.npy")
+        _read_header(self.path, self._stream)
+        self._next = 0
+
+
+class NpyStack:
+    """(T, h, w) in an npy, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.names, self.key = path, None, ".npy"
+        try:
+            self._stack = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise InputError(f"depth: {path} is not a readable npy file ({error})") from error
+        _check_stack(path, self._stack.shape, None)
+
+    def __len__(self) -> int:
+        return len(self._stack)
+
+    def row(self, index: int) -> np.ndarray:
+        return np.array(self._stack[index])
+
+
+class DepthFolder:
+    """One file per frame; the rows are called by the files' stems."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in DEPTH_SUFFIXES and not p.name.startswith("."))
+        if not files:
+            raise InputError(f"depth: {path} holds no depth files ({', '.join(DEPTH_SUFFIXES)})")
+        suffixes = {p.suffix.lower() for p in files}
+        if len(suffixes) > 1:
+            raise InputError(
+                f"depth: {path} mixes files of kind {', '.join(sorted(suffixes))}: keep one kind of depth in a folder"
+            )
+        self.files = files
+        self.names = tuple(p.stem for p in files)
+        self.key = files[0].suffix.lower()
+        self._npz_key = key
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def row(self, index: int) -> np.ndarray:
+        return read_depth_file(self.files[index], self._npz_key)
+
+
+def read_depth_file(path: Path, key: str | None = None) -> np.ndarray:
+    """(h, w) raw numbers of one depth file (npz, npy, png, tiff, exr), dtype as stored. Raises InputError."""
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        arrays = read_arrays(path)
+        depth = arrays[_pick_key(path, list(arrays), key)]
+    elif suffix == ".npy":
+        try:
+            depth = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise InputError(f"depth: {path} is not a readable npy file ({error})") from error
+    elif suffix == ".exr":
+        depth = _read_exr(path)
+    else:
+        depth = read_grey(path)
+    depth = np.squeeze(depth)
+    if depth.ndim != 2:
+        raise InputError(f"depth: {path} has shape {depth.shape}, one (height, width) picture is expected")
+    return depth
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    """The Z (or Y, R) channel."""
+    exr = require("OpenEXR", "exr")
+    try:
+        with exr.File(str(path), separate_channels=True) as file:
+            channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"depth: {path} is not a readable EXR file ({error})") from error
+    for name in ("Z", "Y", "R"):
+        if name in channels:
+            return channels[name]
+    raise InputError(f"depth: {path} has the channels {', '.join(channels)}; Z, Y or R is expected")
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise InputError(f"depth: {path} is not a readable npz file ({error}): make it again") from error
+
+
+def _pick_key(path: Path, found: list[str], wanted: str | None) -> str:
+    for key in [wanted] if wanted else KEYS:
+        if key in found:
+            return key
+    expected = wanted or "depth"
+    raise InputError(
+        f"depth: {path} has no array '{expected}', found {', '.join(found) or 'none'}: "
+        "name the right one with --depth.key"
+    )
+
+
+def _read_header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = reader(stream)
+    if dtype.hasobject or (fortran and len(shape) > 1):
+        raise InputError(f"depth: the array in {path} is not a plain C-ordered array of numbers: save it again")
+    if len(shape) == 4 and 1 in (shape[1], shape[3]):  # (T, 1, h, w) or (T, h, w, 1)
+        shape = (shape[0], *(shape[2:] if shape[1] == 1 else shape[1:3]))
+    return shape, dtype
+
+
+def _check_stack(path: Path, shape: tuple[int, ...], names: tuple[str, ...] | None) -> None:
+    if len(shape) != 3 or 0 in shape:
+        raise InputError(f"depth: the array in {path} has shape {shape}, (frames, height, width) is expected")
+    if names is not None and len(names) != shape[0]:
+        raise InputError(f"depth: {path} has {shape[0]} frames of depth but {len(names)} names")

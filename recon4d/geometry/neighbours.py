@@ -1,0 +1,58 @@
+"""Which other frames can judge a frame: enough baseline to tell depth, enough overlap to see the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recon4d.scene.trajectory import Trajectory
+
+BEST_ANGLE_DEG = 5.0  # of triangulation: smaller ones cannot tell depths apart, larger ones see other surfaces
+MIN_OVERLAP = 0.4
+
+
+def choose_neighbours(trajectory: Trajectory, depth: np.ndarray, count: int) -> list[list[int]]:
+    """For each frame up to ``count`` rows of other frames, best first.
+
+    Args:
+        trajectory: N frames.
+        depth: (N,) typical z-depth per frame, scene units.
+
+    The score is overlap times a bell curve over the logarithm of the triangulation angle at the typical depth; a frame
+    next to one already taken is passed over while there are others, so that the choice spreads. Frames of one place
+    (tripod) have no angle at all: then the nearest in time are taken.
+    """
+    centres = trajectory.centres
+    forward = trajectory.cam_from_world.rotation[:, 2]
+    fov = np.array([2 * np.arctan(0.5 * c.width / c.fx) for c in trajectory.cameras])
+    chosen = []
+    for i in range(len(trajectory)):
+        target = centres[i] + depth[i] * forward[i]  # what the frame looks at
+        to_target = target - centres
+        distance = np.linalg.norm(to_target, axis=1)
+        rays = to_target / np.maximum(distance, 1e-12)[:, None]
+        angle = np.degrees(np.arccos(np.clip(rays @ rays[i], -1, 1)))
+        off_axis = np.arccos(np.clip((rays * forward).sum(axis=1), -1, 1))
+        turn = np.arccos(np.clip(forward @ forward[i], -1, 1))
+        overlap = np.clip(1.0 - np.maximum(off_axis, 0.5 * turn) / fov[i], 0, 1)
+        overlap *= np.minimum(distance, depth[i]) / np.maximum(np.maximum(distance, depth[i]), 1e-12)
+        bell = np.exp(-0.5 * (np.log(np.maximum(angle, 1e-3) / BEST_ANGLE_DEG) / 1.0) ** 2)
+        score = np.where(overlap >= MIN_OVERLAP, overlap * bell, 0.0)
+        score[i] = 0.0
+        if score.max() < 1e-3:
+            order = np.argsort(np.abs(np.arange(len(trajectory)) - i), kind="stable")[1:]
+            chosen.append([int(j) for j in order[:count]])
+            continue
+        chosen.append(_spread(score, count))
+    return chosen
+
+
+def _spread(score: np.ndarray, count: int) -> list[int]:
+    """Greedy best rows; a taken row halves the score of those next to it."""
+    score, taken = score.copy(), []
+    rows = np.arange(len(score))
+    while len(taken) < count and score.max() > 1e-3:
+        best = int(np.argmax(score))
+        taken.append(best)
+        score *= 1.0 - 0.5 * np.exp(-0.5 * ((rows - best) / 3.0) ** 2)
+        score[best] = 0.0
+    return taken

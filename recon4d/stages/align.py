@@ -1,0 +1,276 @@
+"""Stage align: depth of any kind becomes z-depth in scene units."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.errors import AlignmentError
+from recon4d.progress import Progress
+from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
+from recon4d.stages.common import execute
+from recon4d.workspace import StagePart, StageRecord, Workspace
+
+if TYPE_CHECKING:
+    from recon4d.geometry.alignment import ClipFit, FrameFit
+    from recon4d.scene.trajectory import Trajectory
+
+VERSION = 1
+FITS_COLUMNS = ("name", "gain", "shift", "points", "inliers", "residual_median", "carried")
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How relative depth is fitted to the sparse points."""
+
+    primary: str | None = None
+    """Depth source to align; without it the first of those made."""
+    min_points: int = 20
+    """Frames with fewer sparse points on valid depth follow their neighbours in time."""
+    max_error_px: float = 2.0
+    """Sparse points with a larger mean reprojection error (pixels) are not used."""
+    min_track: int = 3
+    """Sparse points seen in fewer frames are not used."""
+    min_angle_deg: float = 1.0
+    """Sparse points whose rays never open this far (degrees) are not used: their depth is not known."""
+    step: float = 0.03
+    """How much gain and shift may change from frame to frame (relative, one standard deviation)."""
+    max_depth_ratio: float = 20.0
+    """Depth beyond this many times the clip's far sparse points (98th percentile) counts as sky or noise: not valid."""
+
+
+@dataclass(frozen=True)
+class FrameSamples:
+    """Sparse points of one frame on its depth."""
+
+    d: np.ndarray  # (K,) source values
+    z: np.ndarray  # (K,) z-depth, scene units
+
+
+def run(workspace: Workspace, options: AlignOptions, progress: Progress | None = None) -> StageRecord:
+    """Fit the primary depth source to the sparse points, frame by frame and smooth in time."""
+    source = _primary(workspace, options)
+    reads = ("poses", f"depth/{source}")
+    return execute(
+        workspace, "align", VERSION, options, reads, lambda part: _work(workspace, options, source, part), progress
+    )
+
+
+def _primary(workspace: Workspace, options: AlignOptions) -> str:
+    done = workspace.depth_sources()
+    if not done:
+        workspace.need("depth/precomputed", "align")
+    if options.primary is None:
+        named = str(workspace.record(f"depth/{done[0]}").options.get("source", "")).split(",")
+        return next((name.strip() for name in named if name.strip() in done), done[0])
+    if options.primary not in done:
+        raise AlignmentError(f"align: there is no depth '{options.primary}', done are {', '.join(done)}: see --primary")
+    return options.primary
+
+
+def _work(workspace: Workspace, options: AlignOptions, source: str, part: StagePart) -> dict[str, object]:
+    from recon4d.formats.arrays import write_scene_depth
+
+    poses, trajectory = workspace.need("poses", "align"), workspace.trajectory()
+    kind = DepthKind(workspace.need(f"depth/{source}", "align").summary["kind"])
+    if poses.summary["source"] == "none":
+        raise AlignmentError(
+            "align: the poses are 'none', so there is no scene to align to: use --poses.source colmap, import or static"
+        )
+    fit, samples, rows = _fit(workspace, options, source, kind, trajectory, part)
+    far = _far_limit(samples, options)
+    for name in part.pending(trajectory.names, "aligning"):
+        i, camera = trajectory.names.index(name), trajectory[name].camera
+        relative_sigma = max(float(rows[i]["spread"]), 0.005)
+        surface = aligned(
+            workspace.depth_map(name, source),
+            camera.width,
+            camera.height,
+            fit.gain[i],
+            fit.shift[i],
+            relative_sigma,
+            far,
+        )
+        if not surface.valid.any():
+            raise AlignmentError(
+                f"align: no pixel of frame {name} has a positive depth under its fit: check --depth.kind"
+            )
+        write_scene_depth(part.path / f"{name}.npz", surface)
+    _write_tables(part.path, trajectory, rows, kind, fit, poses.summary["source"])
+    residuals = np.array([row["residual_median"] for row in rows if row["points"]])
+    return {
+        "source": source,
+        "kind": kind.value,
+        "frames": len(trajectory),
+        "points_per_frame": float(np.median([row["points"] for row in rows])),
+        "carried": sum(row["carried"] for row in rows),
+        "residual_median": float(np.median(residuals)) if len(residuals) else None,
+        "metres_per_unit": json.loads((part.path / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"],
+    }
+
+
+def _fit(
+    workspace: Workspace, options: AlignOptions, source: str, kind: DepthKind, trajectory: Trajectory, part: StagePart
+) -> tuple[ClipFit, list[FrameSamples], list[dict[str, object]]]:
+    """Gain and shift per frame, the samples they come from, and the rows of `fits.csv`."""
+    from recon4d.geometry.alignment import ClipFit, fit_frame, smooth_fits
+
+    count = len(trajectory)
+    samples = _gather(workspace, options, source, trajectory, part)
+    enough = max(options.min_points, 2)
+    if not kind.has_gain or not any(len(s.d) for s in samples):
+        if kind.has_shift:
+            raise AlignmentError(
+                f"align: there are no sparse points, and depth of kind {kind.value} has an unknown shift that only "
+                "they can fix: move the camera sideways so that structure from motion works, or use metric depth"
+            )
+        fit, fits = ClipFit(np.ones(count), np.zeros(count)), [None] * count  # the depth's own unit is the scene's
+    else:
+        fits: list[FrameFit | None] = []
+        for s in samples:
+            try:
+                fits.append(fit_frame(s.d, s.z, kind) if len(s.d) >= enough else None)
+            except AlignmentError:
+                fits.append(None)  # falls where it should rise: the neighbours decide
+        usable = sum(fit is not None for fit in fits)
+        _check_fits(usable, samples, enough, kind)
+        if usable < count:
+            part.warn(f"align: {count - usable} of {count} frames have no fit of their own and follow their neighbours")
+        fit = smooth_fits([(s.d, s.z) for s in samples], fits, kind, options.step)
+    return fit, samples, _rows(trajectory, samples, fits, fit, kind)
+
+
+def _check_fits(usable: int, samples: list[FrameSamples], enough: int, kind: DepthKind) -> None:
+    with_points = sum(len(s.d) >= enough for s in samples)
+    if with_points == 0:
+        most = max(len(s.d) for s in samples)
+        raise AlignmentError(
+            f"align: no frame has {enough} sparse points on valid depth (the best has {most}): lower "
+            "--align.min-points or give the poses stage more overlapping frames"
+        )
+    if usable < 0.5 * with_points:
+        other = "a kind of depth" if kind.is_disparity else "a kind of disparity"
+        raise AlignmentError(
+            f"align: in {with_points - usable} of {with_points} frames the depth falls where the structure says it "
+            f"rises: it is not {kind.value}; name the right kind ({other}?) with --depth.kind, or check that it is of "
+            "this clip"
+        )
+
+
+def _gather(
+    workspace: Workspace, options: AlignOptions, source: str, trajectory: Trajectory, part: StagePart
+) -> list[FrameSamples]:
+    """Depth values and z at the well-triangulated sparse points of every frame."""
+    from recon4d.geometry.resample import sample_grid
+
+    model = workspace.sparse_model()
+    good = (model.error_px <= options.max_error_px) & (model.track_length >= options.min_track)
+    good &= model.angle_deg >= options.min_angle_deg
+    samples = []
+    with part.progress.bar("sampling sparse points", len(trajectory)) as bar:
+        for view in trajectory:
+            rows = model.rows.get(view.name, np.zeros(0, dtype=int))
+            pixels = model.pixels.get(view.name, np.zeros((0, 2)))[good[rows]]
+            rows = rows[good[rows]]
+            z = (view.cam_from_world @ model.points[rows])[:, 2]
+            depth = workspace.depth_map(view.name, source)
+            height, width = depth.values.shape
+            x, y = pixels[:, 0] * (width / view.camera.width), pixels[:, 1] * (height / view.camera.height)
+            d, valid = sample_grid(depth.values, depth.valid, x, y)
+            keep = valid & (z > 0)
+            samples.append(FrameSamples(d[keep].astype(np.float64), z[keep]))
+            bar.advance()
+    return samples
+
+
+def _far_limit(samples: list[FrameSamples], options: AlignOptions) -> float:
+    z = np.concatenate([s.z for s in samples]) if samples else np.zeros(0)
+    return options.max_depth_ratio * float(np.percentile(z, 98)) if len(z) else np.inf
+
+
+def aligned(
+    depth: DepthMap, width: int, height: int, gain: float, shift: float, relative_sigma: float, far: float
+) -> SceneDepth:
+    """z-depth in scene units on a ``width`` x ``height`` grid, under the fit of its frame."""
+    from recon4d.geometry.alignment import z_from_values
+    from recon4d.geometry.resample import resize_grid
+
+    values, valid = resize_grid(depth.values, depth.valid, width, height)
+    z = z_from_values(values, gain, shift, depth.kind)
+    valid = valid & (z > 0) & (z < far)
+    z = np.where(valid, z, 0.0)
+    row = np.arange(height) * depth.values.shape[0] // height
+    column = np.arange(width) * depth.values.shape[1] // width
+    return SceneDepth(z, valid, relative_sigma * z, depth.provenance[np.ix_(row, column)])
+
+
+def _rows(
+    trajectory: Trajectory, samples: list[FrameSamples], fits: list[FrameFit | None], fit: ClipFit, kind: DepthKind
+) -> list[dict[str, object]]:
+    from recon4d.geometry.alignment import z_from_values
+
+    rows = []
+    for i, (name, s, own) in enumerate(zip(trajectory.names, samples, fits)):
+        z = z_from_values(s.d, fit.gain[i], fit.shift[i], kind)
+        residual = np.abs(np.where(np.isfinite(z), z, 1e9) / s.z - 1) if len(s.z) else np.zeros(0)
+        median = float(np.median(residual)) if len(residual) else 0.0
+        rows.append(
+            {
+                "name": name,
+                "gain": fit.gain[i],
+                "shift": fit.shift[i],
+                "points": len(s.d),
+                "inliers": own.inliers if own else 0,
+                "residual_median": median,
+                "carried": own is None and kind.has_gain,
+                "spread": 1.4826 * median,
+            }
+        )
+    missing = [row for row in rows if not row["points"]]
+    known = [row["spread"] for row in rows if row["points"]]
+    for row in missing:  # no points, no spread of its own: the clip's
+        row["spread"] = float(np.median(known)) if known else 0.0
+    return rows
+
+
+def _write_tables(
+    folder: Path,
+    trajectory: Trajectory,
+    rows: list[dict[str, object]],
+    kind: DepthKind,
+    fit: ClipFit,
+    poses_source: str,
+) -> None:
+    from recon4d.geometry.levelling import levelled_from_cameras
+
+    with open(folder / "fits.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FITS_COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    scale = metric_scale(fit.gain, kind)
+    (folder / "scale.json").write_text(json.dumps(scale, indent=1) + "\n", encoding="utf-8")
+    up = levelled_from_cameras(trajectory.cam_from_world)
+    source = "a tripod's camera, taken as level" if poses_source == "static" else "cameras held level"
+    levelled = {"levelled_from_scene": up.matrix.tolist(), "source": source}
+    (folder / "world_up.json").write_text(json.dumps(levelled, indent=1) + "\n", encoding="utf-8")
+
+
+def metric_scale(gain: np.ndarray, kind: DepthKind) -> dict[str, object]:
+    """Content of `scale.json`: metres per scene unit where the depth is metric (z = gain * metres), else null.
+
+    The interval is 1.96 standard errors of the median over frames, taken from the median absolute deviation of the
+    logarithm; frames of one clip err together, so the standard error counts every tenth frame as independent.
+    """
+    if kind is not DepthKind.METRIC_Z:
+        return {"metres_per_unit": None, "interval_95": None, "source": None}
+    logs = -np.log(gain)
+    middle = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
+    error = 1.2533 * spread / np.sqrt(max(len(gain) / 10, 1.0))  # 1.2533: of a median against a mean
+    interval = [float(np.exp(middle - 1.96 * error)), float(np.exp(middle + 1.96 * error))]
+    return {"metres_per_unit": float(np.exp(middle)), "interval_95": interval, "source": "metric depth"}

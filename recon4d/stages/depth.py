@@ -1,0 +1,129 @@
+"""Stage depth: one or several sources, each into its own folder, on the grid of the undistorted picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from recon4d.errors import DepthError, OptionsError
+from recon4d.progress import Progress
+from recon4d.stages.common import BY_CONTENT, execute
+from recon4d.workspace import StagePart, StageRecord, Workspace
+
+VERSION = 1
+KINDS = Literal["auto", "scene_z", "metric_z", "scale_free_z", "affine_z", "scale_free_disparity", "affine_disparity"]
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """Where depth comes from."""
+
+    source: str = "precomputed"
+    """Depth source, or several with commas; the first is the primary one. Known: precomputed."""
+    path: Path | None = field(default=None, metadata=BY_CONTENT)
+    """For precomputed: an .npz or .npy stack (frames, height, width), or a folder with a file per frame."""
+    kind: KINDS = "auto"
+    """What the numbers mean; auto detects it and says what it took."""
+    key: str | None = None
+    """Name of the array in an npz; without it depth, depths, disparity and the like are tried."""
+    metres_per_value: float | None = None
+    """For metric files: metres that 1 stands for (without it 0.001 for whole numbers, 1 for floats)."""
+    sensor: bool = False
+    """The depth was measured by a sensor (RGB-D, lidar): its points count as measured."""
+    names: Path | None = field(default=None, metadata=BY_CONTENT)
+    """Text file that names the rows of the depth, one frame name per line."""
+    offset: int | None = None
+    """Row k of the depth is source frame offset + k * stride."""
+    stride: int | None = None
+    """See offset."""
+
+
+def run(workspace: Workspace, options: DepthOptions, progress: Progress | None = None) -> list[StageRecord]:
+    """Make the depth of every named source; one record each."""
+    names = [name.strip() for name in options.source.split(",") if name.strip()]
+    if not names or len(set(names)) != len(names):
+        raise OptionsError(f"depth: '{options.source}' names no source, or one twice: see --depth.source")
+    from recon4d.depth import source_opener
+
+    openers = {name: source_opener(name) for name in names}  # an unknown name fails before any work
+    return [
+        execute(
+            workspace,
+            f"depth/{name}",
+            VERSION,
+            options,
+            ("frames", "poses"),
+            lambda part, opener=opener: _work(workspace, options, part, opener),
+            progress,
+        )
+        for name, opener in openers.items()
+    ]
+
+
+def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: object) -> dict[str, object]:
+    from recon4d.formats.arrays import write_depth_map
+    from recon4d.poses.lens import read_lenses
+
+    recording, trajectory = workspace.recording(), workspace.trajectory()
+    frames = workspace.record("frames").summary
+    source = opener(
+        _request(options), recording, (int(frames["width"]), int(frames["height"])), int(frames["source_frames"])
+    )
+    for remark in source.remarks:
+        part.progress.say(f"  {remark}")
+    lenses = read_lenses(workspace.unit_dir("poses") / "lenses.json")
+    invalid = 0.0
+    for name in part.pending(trajectory.names, "reading depth"):
+        depth = source.depth(name)
+        if not depth.valid.any():
+            raise DepthError(f"depth: frame {name} has no finite number that can be a depth: make the depth again")
+        depth = undistorted(depth, lenses[name], trajectory[name].camera)
+        write_depth_map(part.path / f"{name}.npz", depth)
+        invalid += 1.0 - depth.valid.mean()
+    if invalid > 0.005 * len(trajectory):
+        part.progress.say(f"  {100 * invalid / len(trajectory):.1f} % of the pixels have no depth")
+    return {"kind": source.kind.value, "frames": len(trajectory), "remarks": list(source.remarks)}
+
+
+def _request(options: DepthOptions) -> object:
+    """The options in the depth room's own words. Raises OptionsError."""
+    from recon4d.depth.matching import RowCounting
+    from recon4d.depth.precomputed import PrecomputedRequest
+    from recon4d.scene.depth import DepthKind
+
+    if options.path is None:
+        raise OptionsError(
+            "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of depth "
+            "files (recon4d demo shows the whole line without either)"
+        )
+    return PrecomputedRequest(
+        path=options.path,
+        kind=None if options.kind == "auto" else DepthKind(options.kind),
+        key=options.key,
+        metres_per_value=options.metres_per_value,
+        sensor=options.sensor,
+        counting=RowCounting(options.names, options.offset, options.stride),
+    )
+
+
+def undistorted(depth: object, lens: object, camera: object) -> object:
+    """Depth of the recorded picture brought to the undistorted one, on a grid as fine as it came.
+
+    z does not change: both pictures have the same centre and axes, only the ray of a pixel moves.
+    """
+    from recon4d.geometry.resample import sample_grid
+    from recon4d.poses.lens import undistortion_map
+    from recon4d.scene.depth import DepthMap
+
+    if lens.is_pinhole_like(camera):
+        return depth
+    height, width = depth.values.shape
+    map_x, map_y = undistortion_map(lens, camera.resized(width, height))
+    x, y = map_x * (width / lens.width), map_y * (height / lens.height)
+    values, valid = sample_grid(depth.values, depth.valid, x, y)
+    confidence, _ = sample_grid(depth.confidence, depth.valid, x, y)
+    row, column = np.clip(y.astype(int), 0, height - 1), np.clip(x.astype(int), 0, width - 1)
+    return DepthMap(depth.kind, values, valid, confidence, depth.provenance[row, column])

@@ -1,0 +1,41 @@
+"""Stage mesh: the depth grid of every frame, cut at silhouettes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recon4d.progress import Progress
+from recon4d.stages.common import execute
+from recon4d.workspace import StagePart, StageRecord, Workspace
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class MeshOptions:
+    """Where a surface ends."""
+
+    max_ratio: float = 1.04
+    """Neighbouring pixels are cut apart when one is this many times deeper than the other."""
+    min_angle_deg: float = 4.0
+    """They are cut apart when the line between them runs closer to the viewing ray than this (degrees)."""
+
+
+def run(workspace: Workspace, options: MeshOptions, progress: Progress | None = None) -> StageRecord:
+    """Cut every aligned depth grid into surfaces."""
+    return execute(
+        workspace, "mesh", VERSION, options, ("align", "poses"), lambda part: _work(workspace, options, part), progress
+    )
+
+
+def _work(workspace: Workspace, options: MeshOptions, part: StagePart) -> dict[str, object]:
+    from recon4d.formats.arrays import write_depth_mesh
+    from recon4d.geometry.meshing import cut_silhouettes
+
+    trajectory = workspace.trajectory()
+    for name in part.pending(trajectory.names, "meshing"):
+        mesh = cut_silhouettes(
+            workspace.scene_depth(name), trajectory[name].camera, options.max_ratio, options.min_angle_deg
+        )
+        write_depth_mesh(part.path / f"{name}.npz", mesh)
+    return {"frames": len(trajectory)}
