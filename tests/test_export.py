@@ -1,0 +1,230 @@
+"""The export stage on an exact scene: every format in the delivered frame, opened by independent readers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from fabricated import LEVELLED_FROM_SCENE, METRES_PER_UNIT, fabricate
+
+from recon4d.errors import OptionsError
+from recon4d.formats.ply import read_cloud, read_mesh
+from recon4d.formats.trajectories import read_tum
+from recon4d.formats.transforms_json import read_transforms
+from recon4d.geometry.grid_surface import free_surface, thinned
+from recon4d.stages.export import ExportOptions, choose_frames, run
+from recon4d.workspace import Workspace
+
+
+def deliver(points: np.ndarray) -> np.ndarray:
+    """By hand: levelled (x, z, 1 - y), two metres per unit."""
+    x, y, z = np.asarray(points, dtype=np.float64).T
+    return 2.0 * np.stack([x, z, 1.0 - y], axis=-1)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Workspace:
+    workspace = fabricate(tmp_path_factory.mktemp("export") / "scene")
+    run(workspace, ExportOptions(max_points=700))
+    return workspace
+
+
+def test_clouds_are_delivered_in_metres_and_z_up(exported):
+    for name in ("static", "frames/000003"):
+        before = read_cloud(exported.root / "fuse" / f"{name}.ply")
+        after = read_cloud(exported.root / "export/ply" / f"{name}.ply")
+        np.testing.assert_allclose(after.points, deliver(before.points), atol=1e-5)
+        x, y, z = before.normals.T
+        np.testing.assert_allclose(after.normals, np.stack([x, z, -y], axis=-1), atol=1e-6)
+        for field in ("colors", "confidence", "provenance", "object_id"):
+            np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
+    assert after.points[:, 2].min() == pytest.approx(0.0, abs=1e-4)  # the floor
+
+
+def test_frame_meshes_wear_the_picture_and_face_the_camera(exported):
+    mesh = read_mesh(exported.root / "export/ply/meshes/000003.ply")
+    view = exported.trajectory()["000003"]
+    scene = np.stack([mesh.vertices[:, 0] / 2, 1 - mesh.vertices[:, 2] / 2, mesh.vertices[:, 1] / 2], axis=-1)
+    pixels = view.camera.project(view.cam_from_world @ scene.astype(np.float64))
+    np.testing.assert_allclose(pixels % 2, 0.5, atol=1e-2)  # every second pixel, its centre
+    columns, rows = (pixels - 0.4).astype(int).T
+    np.testing.assert_array_equal(mesh.colors, exported.picture("000003")[rows, columns])
+    assert len(np.unique(mesh.faces)) == len(mesh.vertices)
+    a, b, c = (scene[mesh.faces[:, i]] for i in range(3))
+    eye = view.cam_from_world.inverse().translation
+    assert (((np.cross(b - a, c - a)) * (eye - a)).sum(axis=1) > 0).all()
+    distance = np.linalg.norm(scene - [0.3, 0.5, 3.0], axis=1)
+    on_ball, on_floor, on_wall = abs(distance - 0.5) < 1e-4, abs(scene[:, 1] - 1) < 1e-4, abs(scene[:, 2] - 6) < 1e-4
+    assert (on_ball | on_floor | on_wall).all()
+    of_ball = on_ball[mesh.faces]
+    assert not (of_ball.any(axis=1) & ~of_ball.all(axis=1) & ~on_floor[mesh.faces].any(axis=1)).any()  # no rubber sheet
+
+
+def test_playing_glb_opens_in_trimesh_and_agrees_with_the_ply(exported):
+    trimesh = pytest.importorskip("trimesh")
+    scene = trimesh.load(exported.root / "export/glb/scene.glb")
+    assert sorted(scene.graph.nodes_geometry) == ["000000", "000003", "000006", "000009", "static"]
+    turn, geometry = scene.graph["static"]
+    seen = trimesh.transform_points(scene.geometry[geometry].vertices, turn)
+    x, y, z = read_cloud(exported.root / "export/ply/static.ply").points.T
+    np.testing.assert_allclose(seen, np.stack([x, z, -y], axis=-1), atol=1e-4)
+    assert [len(item.vertices) for key, item in scene.geometry.items() if key != "static"] == [700] * 4
+
+
+def test_meshes_as_glb_open_in_open3d(exported):
+    o3d = pytest.importorskip("open3d")
+    for name in ("static_mesh", "meshes/000003"):
+        mesh = read_mesh(exported.root / f"export/ply/{name}.ply")
+        seen = o3d.io.read_triangle_mesh(str(exported.root / f"export/glb/{name}.glb"), True)
+        corners = np.asarray(seen.vertices)[np.asarray(seen.triangles)]  # open3d splits vertices, triangles stay
+        np.testing.assert_allclose(corners, (mesh.vertices[:, [0, 2, 1]] * [1, 1, -1])[mesh.faces], atol=1e-4)
+    uv = np.asarray(seen.triangle_uvs) * [64, -48] + [0, 48]  # open3d counts v from below
+    pixels = free_surface(exported.depth_mesh("000003"), exported.trajectory()["000003"], 2).pixels
+    np.testing.assert_allclose(uv, pixels[mesh.faces.ravel()] + 0.5, atol=1e-3)
+
+
+def test_cameras_see_the_same_pixels_in_every_format(exported):
+    import pycolmap
+
+    model = pycolmap.Reconstruction(str(exported.root / "export/colmap/sparse/0"))
+    trajectory = exported.trajectory()
+    times, tum = read_tum(exported.root / "export/tum/trajectory.tum")
+    nerf = read_transforms(exported.root / "export/nerfstudio/transforms.json")
+    np.testing.assert_allclose(times, trajectory.timestamps_s, atol=1e-9)
+    assert nerf.missing == ()
+    assert [frame.file_path for frame in nerf.frames] == [f"images/{name}.jpg" for name in trajectory.names]
+    images = {image.name: image for image in model.images.values()}
+    for i, view in enumerate(trajectory):
+        point = np.array([0.4, 0.2, 6.0])
+        expected = view.camera.project(view.cam_from_world @ point)
+        delivered = deliver(point[None])[0]
+        for world_from_cam in (tum[i], nerf.world_from_cam[i]):
+            np.testing.assert_allclose(view.camera.project(world_from_cam.inverse() @ delivered), expected, atol=1e-6)
+        image = images[f"{view.name}.jpg"]
+        np.testing.assert_allclose(image.project_point(delivered), expected, atol=1e-6)
+        assert (exported.root / "export/colmap/images" / image.name).is_file()
+    np.testing.assert_allclose(model.compute_mean_reprojection_error(), 0, atol=1e-6)
+    assert len(model.points3D) == 7
+    content = json.loads((exported.root / "export/nerfstudio/transforms.json").read_text())
+    assert len(read_cloud(exported.root / "export/nerfstudio" / content["ply_file_path"])) > 0
+
+
+def test_manifest_lists_every_file_and_what_was_applied(exported):
+    manifest = json.loads((exported.root / "export/manifest.json").read_text())
+    found = {
+        path.relative_to(exported.root / "export").as_posix()
+        for path in (exported.root / "export").rglob("*")
+        if path.is_file()
+    }
+    assert set(manifest["files"]) == found - {"manifest.json", "stage.json"}
+    assert manifest["units"] == "metres"
+    assert manifest["up"] == "z"
+    expected = np.eye(4)
+    expected[:3, :3] = METRES_PER_UNIT * LEVELLED_FROM_SCENE.rotation
+    expected[:3, 3] = METRES_PER_UNIT * LEVELLED_FROM_SCENE.translation
+    np.testing.assert_allclose(manifest["delivered_from_scene"], expected)
+
+
+def test_unknown_size_and_up_are_said_and_nothing_is_turned(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=2, known=False)
+    record = run(workspace, ExportOptions(to=("ply",)))
+    assert "not known" in record.summary["units"]
+    assert "not known" in record.summary["up"]
+    before, after = (read_cloud(tmp_path / "scene" / unit / "static.ply") for unit in ("fuse", "export/ply"))
+    np.testing.assert_array_equal(before.points, after.points)
+
+
+def test_chosen_formats_and_frames_only(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=3)
+    said = []
+
+    class Listener:
+        def __getattr__(self, name):
+            from recon4d.progress import Silent
+
+            return getattr(Silent(), name)
+
+        def say(self, text):
+            said.append(text)
+
+    run(workspace, ExportOptions(to=("glb", "tum"), frames="1:", max_glb_frames=1), Listener())
+    export = workspace.root / "export"
+    assert sorted(path.name for path in export.iterdir()) == ["glb", "manifest.json", "stage.json", "tum"]
+    assert sorted(path.name for path in (export / "glb/meshes").iterdir()) == ["000003.glb", "000006.glb"]
+    assert any("plays 1 of 2 frames" in text for text in said)
+    assert len(read_tum(export / "tum/trajectory.tum")[0]) == 3
+    assert run(workspace, ExportOptions(to=("glb", "tum"), frames="1:", max_glb_frames=1), Listener())
+    assert said[-1] == "export: up to date"
+
+
+def test_interrupted_export_goes_on_where_it_was(tmp_path, monkeypatch):
+    workspace = fabricate(tmp_path / "scene", frames=3)
+    options = ExportOptions(to=("ply", "nerfstudio"))
+    monkeypatch.setattr("recon4d.formats.transforms_json.write_transforms", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(workspace, options)
+    monkeypatch.undo()
+    assert workspace.record("export") is None
+    monkeypatch.setattr("recon4d.geometry.grid_surface.free_surface", lambda *_: pytest.fail("done already"))
+    run(Workspace(workspace.root), options)
+    assert len(list((workspace.root / "export/ply/meshes").iterdir())) == 3
+
+
+def test_scene_without_a_colmap_model_says_so(tmp_path):
+    import shutil
+
+    workspace = fabricate(tmp_path / "scene", frames=2)
+    shutil.rmtree(workspace.unit_dir("poses") / "sparse")
+    record = run(workspace, ExportOptions(to=("colmap", "tum")))
+    assert "no COLMAP model" in record.warnings[0]
+    assert not (workspace.root / "export/colmap").exists()
+
+
+NAMES = ("000000", "000003", "000006", "000009")
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, NAMES),
+        ("::2", ("000000", "000006")),
+        ("-1:", ("000009",)),
+        ("000006, 000000", ("000000", "000006")),
+    ],
+)
+def test_frames_are_chosen_by_name_or_place(choice, expected):
+    assert choose_frames(NAMES, choice) == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [("000001", "no frame 000001"), ("a:b", "START:STOP:STEP"), ("::0", "START:STOP:STEP"), ("9:", "chooses none")],
+)
+def test_frames_that_are_not_there_are_refused(choice, message):
+    with pytest.raises(OptionsError, match=message):
+        choose_frames(NAMES, choice)
+
+
+def test_options_without_sense_are_refused(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=1)
+    with pytest.raises(OptionsError, match="mesh_stride is 0"):
+        run(workspace, ExportOptions(mesh_stride=0))
+    with pytest.raises(OptionsError, match="no format"):
+        run(workspace, ExportOptions(to=()))
+
+
+def test_thinned_grid_keeps_pixel_centres_and_never_bridges_a_cut(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=1)
+    view = workspace.trajectory()["000000"]
+    mesh = workspace.depth_mesh("000000")
+    thin, camera = thinned(mesh, view.camera, 3)
+    np.testing.assert_allclose(camera.rays(), view.camera.rays()[::3, ::3], atol=1e-12)
+    assert (camera.height, camera.width) == (16, 22)
+    for row in range(16):
+        for column in range(21):
+            joins = mesh.join_right[3 * row, 3 * column : 3 * column + 3]
+            assert thin.join_right[row, column] == joins.all()
+    for row in range(15):
+        for column in range(22):
+            assert thin.join_down[row, column] == mesh.join_down[3 * row : 3 * row + 3, 3 * column].all()
