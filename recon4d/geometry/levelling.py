@@ -17,8 +17,8 @@ def levelled_from_cameras(cam_from_world: Rigid3) -> Rigid3:
     mean_up = -down.mean(axis=0)
     mean_up /= max(np.linalg.norm(mean_up), 1e-12)
     spread = right.T @ right / len(right)
-    # 0.02: with less turning than about 8 degrees the x axes do not fix the plane, and the mean up takes over.
-    _, vectors = np.linalg.eigh(spread + 0.02 * (np.eye(3) - np.outer(mean_up, mean_up)))
+    # 0.005: with less turning than about 4 degrees the x axes do not fix the plane, and the mean up takes over.
+    _, vectors = np.linalg.eigh(spread + 0.005 * (np.eye(3) - np.outer(mean_up, mean_up)))
     up = vectors[:, 0] * (1.0 if vectors[:, 0] @ mean_up >= 0 else -1.0)
     return Rigid3(_shortest_turn(up, np.array([0.0, 0.0, 1.0])), np.zeros(3))
 

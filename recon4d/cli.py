@@ -1,0 +1,295 @@
+"""The terminal: verbs, options, one sentence for what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from recon4d import pipeline
+from recon4d._version import __version__
+from recon4d.errors import OptionsError, Recon4dError
+from recon4d.progress import for_stream
+from recon4d.stages.evaluate import EvaluateOptions
+from recon4d.workspace import Workspace
+
+USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4D scene
+
+  recon4d run INPUT --out SCENE    reconstruct a video or a folder of pictures; again: goes on, or does nothing
+  recon4d STAGE SCENE              one stage with its options: {", ".join(pipeline.BUILT)}
+  recon4d info SCENE               what is done, with the key numbers
+  recon4d evaluate SCENE           scores against ground truth
+  recon4d demo                     the whole line on a clip made on the spot, with its scores
+  recon4d doctor                   what is installed, and how to get the rest
+
+  recon4d VERB --help              all options of a verb
+"""
+
+STAGE_NAMES = Literal["frames", "poses", "depth", "align", "mesh", "fuse", "export"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoCommand:
+    """Make a synthetic clip, run the whole line on it, and print its scores against the exact truth."""
+
+    out: Path = Path("recon4d_demo")
+    """Folder for the clip, the scene and the pictures."""
+    frames: int = 60
+    """Length of the clip in frames."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InfoCommand:
+    """Tell what is done in a scene, with the key numbers."""
+
+    scene: tyro.conf.Positional[Path]
+    """Scene folder."""
+    json: bool = False
+    """Print the stage records as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorCommand:
+    """Tell what is installed, and the exact line that installs the rest."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code: 0, or 1 with one sentence on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=os.environ.get("RECON4D_LOG", "WARNING"), format="%(name)s: %(message)s")
+    try:
+        return _dispatch(arguments)
+    except Recon4dError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command goes on where this one was", code=130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; nobody is to be told
+        return 0
+    except OSError as error:
+        sentence = _disk_sentence(error)
+        if sentence is None:
+            raise
+        return _fail(sentence)
+
+
+def _fail(sentence: str, code: int = 1) -> int:
+    print(f"recon4d: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+def _disk_sentence(error: OSError) -> str | None:
+    """What the disk's refusal means to the user; None for other errors, which are bugs and keep their traceback."""
+    where = f" ({error.filename})" if error.filename else ""
+    kept = "; what was finished is kept, the same command goes on"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}: free some space{kept}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write{where}: choose another --out or change its permissions{kept}"
+    return None
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"recon4d {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "run": _run,
+        "info": _info,
+        "evaluate": _evaluate,
+        "demo": _demo,
+        "doctor": _doctor,
+    }
+    if verb in verbs:
+        return verbs[verb](rest)
+    if verb in pipeline.BUILT:
+        return _stage(verb, rest)
+    known = [*verbs, *pipeline.BUILT]
+    raise OptionsError(f"there is no verb '{verb}'; known are {', '.join(known)}")
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------------
+
+
+def _run(arguments: list[str]) -> int:
+    scene = _peek(arguments, "--out")
+    reset = "--reset" in arguments
+    known = Path(scene) / "recon4d.json" if scene else None
+    options = pipeline.Options()
+    if known is not None and known.is_file() and not reset:
+        options = pipeline.recorded_options(Workspace(scene))
+    command = dataclasses.make_dataclass(
+        "Run",
+        [
+            (
+                "input",
+                Annotated[Path | None, tyro.conf.Positional],
+                _default(None, "Video file or folder of pictures; not needed for a scene that knows its recording."),
+            ),
+            ("out", Path, _required("Scene folder, new or made by an earlier run.")),
+            ("until", STAGE_NAMES, _default("export", "Last stage to run.")),
+            ("reset", bool, _default(False, "Forget the options the scene has recorded, return to the defaults.")),
+            *((name, kind, _default(getattr(options, name))) for name, kind in pipeline.OPTIONS.items()),
+        ],
+        frozen=True,
+        kw_only=False,
+    )
+    command.__doc__ = "Reconstruct a video or a folder of pictures."
+    given = _parse(command, arguments, "recon4d run")
+    chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})
+    workspace = pipeline.run(given.input, given.out, until=given.until, progress=for_stream(sys.stdout), options=chosen)
+    print(f"done: {workspace.root}")
+    return 0
+
+
+def _stage(stage: str, arguments: list[str]) -> int:
+    kind = pipeline.OPTIONS[stage]
+    scene = next((a for a in arguments if not a.startswith("-")), None)
+    options = kind()
+    if scene is not None and "--reset" not in arguments and not {"-h", "--help"} & set(arguments):
+        options = getattr(pipeline.recorded_options(Workspace(scene)), stage)
+    command = dataclasses.make_dataclass(
+        stage.capitalize(),
+        [
+            ("scene", Annotated[Path, tyro.conf.Positional], _required("Scene folder.")),
+            ("reset", bool, _default(False, "Return to the defaults of this stage.")),
+            ("options", tyro.conf.OmitArgPrefixes[kind], _default(options)),
+        ],
+        frozen=True,
+    )
+    command.__doc__ = f"Run the stage {stage} alone."
+    given = _parse(command, arguments, f"recon4d {stage}")
+    workspace = Workspace(given.scene)
+    source = pipeline.resolve_source(workspace, None)
+    chosen = dataclasses.replace(
+        pipeline.recorded_options(workspace), **{stage: pipeline.stage_with_absolute_paths(given.options)}
+    )
+    pipeline.record_options(workspace, chosen, source)
+    progress = for_stream(sys.stdout)
+    pipeline.announce(workspace, (stage,), chosen, source, progress)
+    pipeline.run_stage(workspace, stage, getattr(chosen, stage), source, progress)
+    later = [s for s in pipeline.BUILT if _is_stale(workspace, s)]
+    if later:
+        print(
+            f"made from older results now: {', '.join(later)}; bring them up to date with "
+            f"recon4d run --out {workspace.root}"
+        )
+    return 0
+
+
+def _is_stale(workspace: Workspace, stage: str) -> bool:
+    records = [workspace.record(unit) for unit in pipeline.units_of(workspace, stage)]
+    return any(pipeline.stale_reason(workspace, record) for record in records)
+
+
+def _info(arguments: list[str]) -> int:
+    from recon4d.view.info import scene_info
+
+    given = _parse(InfoCommand, arguments, "recon4d info")
+    workspace = Workspace(given.scene)
+    if given.json:
+        units = [unit for stage in pipeline.LINE for unit in pipeline.units_of(workspace, stage)]
+        print(json.dumps([dataclasses.asdict(workspace.record(unit)) for unit in units], indent=1))
+        return 0
+    states = {}
+    for stage in pipeline.BUILT:
+        for unit in pipeline.units_of(workspace, stage) or [stage]:
+            record = workspace.record(unit)
+            states[unit] = (record, pipeline.stale_reason(workspace, record) if record else None)
+    print(scene_info(workspace, states))
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from recon4d.evaluation.report import format_scores
+    from recon4d.stages.evaluate import evaluate
+
+    command = dataclasses.make_dataclass(
+        "Evaluate",
+        [
+            ("scene", Annotated[Path, tyro.conf.Positional], _required("Scene folder.")),
+            ("options", tyro.conf.OmitArgPrefixes[EvaluateOptions], _default(EvaluateOptions())),
+        ],
+        frozen=True,
+    )
+    command.__doc__ = "Score a scene against ground truth."
+    given = _parse(command, arguments, "recon4d evaluate")
+    print(format_scores(evaluate(Workspace(given.scene), given.options, for_stream(sys.stdout))))
+    return 0
+
+
+def _demo(arguments: list[str]) -> int:
+    from recon4d.stages.demo import run_demo
+
+    given = _parse(DemoCommand, arguments, "recon4d demo")
+    run_demo(given.out, given.frames, for_stream(sys.stdout))
+    return 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    from recon4d.doctor import examine
+
+    _parse(DoctorCommand, arguments, "recon4d doctor")
+    report, healthy = examine()
+    print(report)
+    return 0 if healthy else 1
+
+
+# -- parsing -------------------------------------------------------------------------------------------------------
+
+
+def _default(value: object, text: str | None = None) -> object:
+    """A dataclass field with a default (dataclass values are frozen, so one object may serve) and its help."""
+    metadata = {"help": text} if text else {}
+    return dataclasses.field(default_factory=lambda: value, metadata=metadata)
+
+
+def _required(text: str) -> object:
+    return dataclasses.field(metadata={"help": text})
+
+
+def _peek(arguments: list[str], flag: str) -> str | None:
+    """The value of a flag before parsing: the recorded options of that scene are the parser's defaults."""
+    for i, argument in enumerate(arguments):
+        if argument == flag and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _parse(command: type, arguments: list[str], program: str) -> object:
+    """Arguments as the command's dataclass. Raises OptionsError with one sentence; prints help where asked."""
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(command, args=arguments, prog=program)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise OptionsError(_parser_sentence(captured.getvalue(), program)) from None
+
+
+def _parser_sentence(box: str, program: str) -> str:
+    """The parser's boxed message as one sentence."""
+    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()]
+    cut = next((i for i, line in enumerate(box.splitlines()) if i and re.match(r"^│ ─+ │$", line.strip())), len(lines))
+    said = " ".join(line for line in lines[1:cut] if line) or " ".join(line for line in lines if line)
+    meant = list(dict.fromkeys(re.findall(r"^│\s+(--[\w.-]+)", "\n".join(box.splitlines()[cut:]), re.MULTILINE)))
+    hint = f" (perhaps {' or '.join(meant[:3])})" if meant and "Unrecognized" in said else ""
+    return f"{said.rstrip('.')}{hint}: {program} --help lists all options"

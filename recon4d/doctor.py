@@ -1,0 +1,99 @@
+"""`recon4d doctor`: what is installed, what it is for, under which licence, and the line that installs the rest."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Package:
+    """One dependency as its users see it."""
+
+    distribution: str
+    module: str
+    purpose: str
+    licence: str
+    install: str
+
+
+REQUIRED = (
+    Package("torch", "torch", "depth models, gradients, GPU", "BSD-3", "pip install torch"),
+    Package("diffusers", "diffusers", "DepthCrafter's pipeline", "Apache-2.0", "pip install diffusers"),
+    Package("open3d", "open3d", "background mesh, readers", "MIT", "pip install open3d"),
+    Package("pycolmap", "pycolmap", "structure from motion", "BSD-3", "pip install pycolmap"),
+    Package("numpy", "numpy", "arrays", "BSD-3", "pip install numpy"),
+    Package("scipy", "scipy", "solvers", "BSD-3", "pip install scipy"),
+    Package("numba", "numba", "fast kernels", "BSD-2", "pip install numba"),
+    Package("trimesh", "trimesh", "meshes for notebooks", "MIT", "pip install trimesh"),
+    Package("av", "av", "video", "BSD-3 (FFmpeg inside: GPL)", "pip install av"),
+    Package("opencv-python-headless", "cv2", "pictures", "Apache-2.0", "pip install opencv-python-headless"),
+    Package("pillow", "PIL", "photographs", "MIT-CMU", "pip install pillow"),
+    Package("tyro", "tyro", "command line", "MIT", "pip install tyro"),
+    Package("rich", "rich", "progress", "MIT", "pip install rich"),
+)
+OPTIONAL = (
+    Package("OpenEXR", "OpenEXR", "EXR depth files", "BSD-3", "pip install 'recon4d[exr]'"),
+    Package(
+        "nvdiffrast",
+        "nvdiffrast",
+        "rasterising on CUDA",
+        "NVIDIA, research use only",
+        "see third_party/README.md",
+    ),
+)
+
+
+def examine() -> tuple[str, bool]:
+    """The report, and whether everything required is there and loads."""
+    lines = [
+        f"recon4d {importlib.metadata.version('recon4d')}, Python {platform.python_version()}, {platform.platform()}",
+        f"cores: {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}, "
+        f"free disk here: {shutil.disk_usage('.').free / 1e9:.0f} GB",
+        "required:",
+    ]
+    healthy = True
+    for package in REQUIRED:
+        line, fine = _check(package)
+        lines.append(line)
+        healthy = healthy and fine
+    lines.append("optional:")
+    lines += [_check(package)[0] for package in OPTIONAL]
+    lines += ["backends:", *_backends()]
+    lines.append("all that is required is here" if healthy else "something required is missing: see the lines above")
+    return "\n".join(lines), healthy
+
+
+def _check(package: Package) -> tuple[str, bool]:
+    """A line about one package: it is imported, since an installed package may still lack a system library."""
+    try:
+        importlib.import_module(package.module)
+    except ModuleNotFoundError:
+        return f"  --  {package.distribution:<24} {package.purpose} ({package.licence}): {package.install}", False
+    except Exception as error:  # whatever a broken package raises is what the user must read
+        return f"  !!  {package.distribution:<24} is installed but does not load: {error}", False
+    version = importlib.metadata.version(package.distribution)
+    return f"  ok  {package.distribution:<24} {version:<12} {package.purpose} ({package.licence})", True
+
+
+def _backends() -> list[str]:
+    lines = []
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            lines.append(f"  torch: CUDA on {torch.cuda.get_device_name(0)}")
+        else:
+            lines.append(
+                f"  torch: CPU (build {torch.__version__}); everything runs, a CUDA device only makes it faster"
+            )
+    if importlib.util.find_spec("pycolmap") is not None:
+        import pycolmap
+
+        lines.append(f"  COLMAP {pycolmap.__version__}: {'CUDA' if pycolmap.has_cuda else 'CPU'}")
+    return lines

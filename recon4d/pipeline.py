@@ -1,0 +1,174 @@
+"""The line of work: the stages in order, their options, and `run`, which walks them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from recon4d.errors import InputError, OptionsError, WorkspaceError
+from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
+from recon4d.progress import Progress, Silent
+from recon4d.stages.align import AlignOptions
+from recon4d.stages.common import content_hash, options_as_json, stage_key
+from recon4d.stages.depth import DepthOptions
+from recon4d.stages.export import ExportOptions
+from recon4d.stages.frames import FramesOptions
+from recon4d.stages.fuse import FuseOptions
+from recon4d.stages.mesh import MeshOptions
+from recon4d.stages.poses import PosesOptions
+from recon4d.view.summary import summary_line
+from recon4d.workspace import StageRecord, Workspace
+
+# The whole line as designed. A stage without options below is not built yet: the line runs past its place.
+LINE = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export")
+OPTIONS_FILE = "options.toml"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of all stages; their defaults are the only defaults there are."""
+
+    frames: FramesOptions = field(default_factory=FramesOptions)
+    poses: PosesOptions = field(default_factory=PosesOptions)
+    depth: DepthOptions = field(default_factory=DepthOptions)
+    align: AlignOptions = field(default_factory=AlignOptions)
+    mesh: MeshOptions = field(default_factory=MeshOptions)
+    fuse: FuseOptions = field(default_factory=FuseOptions)
+    export: ExportOptions = field(default_factory=ExportOptions)
+
+
+OPTIONS = {option.name: option.default_factory for option in dataclasses.fields(Options)}
+BUILT = tuple(stage for stage in LINE if stage in OPTIONS)
+
+
+def run(
+    source: Path | str | None,
+    out: Path | str,
+    *,
+    until: str = "export",
+    progress: Progress | None = None,
+    options: Options | None = None,
+) -> Workspace:
+    """Reconstruct a video or a folder of pictures into a scene folder; what is up to date is kept.
+
+    Args:
+        source: the recording; None for the one the scene already knows.
+        out: the scene folder, new or made by an earlier run.
+        until: last stage to run.
+        options: for all stages; None for those recorded in the scene, else the defaults.
+
+    Raises:
+        Recon4dError: the input, an option or the machine does not allow it; nothing finished is lost.
+    """
+    progress = progress or Silent()
+    if until not in BUILT:
+        raise OptionsError(f"there is no stage '{until}'; known are {', '.join(BUILT)}")
+    if source is not None and not Path(source).exists():
+        raise InputError(f"{source} was not found: give a video file or a folder of pictures")
+    workspace = Workspace.create(out)
+    options = absolute_paths(options) if options else recorded_options(workspace)
+    recording = resolve_source(workspace, source)
+    record_options(workspace, options, recording)
+    stages = BUILT[: BUILT.index(until) + 1]
+    announce(workspace, stages, options, recording, progress)
+    for stage in stages:
+        run_stage(workspace, stage, getattr(options, stage), recording, progress)
+    return workspace
+
+
+def run_stage(
+    workspace: Workspace, stage: str, options: object, source: Path, progress: Progress | None = None
+) -> list[StageRecord]:
+    """Run one stage of the line and tell its key numbers."""
+    progress = progress or Silent()
+    if stage == "frames":
+        done = _module(stage).run(workspace, options, source, progress)
+    else:
+        done = _module(stage).run(workspace, options, progress)
+    records = done if isinstance(done, list) else [done]
+    for record in records:
+        progress.say(f"  {summary_line(record)}")
+    return records
+
+
+def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, source: Path, progress: Progress) -> None:
+    """Say which finished stages will be redone, and why, before any work starts."""
+    for stage in stages:
+        records = [record for unit in units_of(workspace, stage) if (record := workspace.record(unit)) is not None]
+        for record in records:
+            why = _why_stale(workspace, record, getattr(options, stage), source)
+            if why:
+                follow = [s for s in stages[stages.index(stage) + 1 :] if units_of(workspace, s)]
+                and_then = f", then {', '.join(follow)}" if follow else ""
+                progress.say(f"redoing {record.unit}{and_then}: {why}")
+                return
+
+
+def _why_stale(workspace: Workspace, record: StageRecord, options: object, source: Path) -> str | None:
+    """Why a finished unit no longer is what the options ask for; None when it is."""
+    stage = record.unit.partition("/")[0]
+    module = _module(stage)
+    extra = content_hash(source) if stage == "frames" else None
+    if stage_key(record.unit, module.VERSION, options, record.inputs, extra) != record.key:
+        wanted = options_as_json(options)
+        changed = [name for name, value in wanted.items() if record.options.get(name) != value]
+        if changed:
+            return f"changed: {', '.join(f'--{stage}.{name}'.replace('_', '-') for name in changed)}"
+        return "its input or the program changed"
+    return stale_reason(workspace, record)
+
+
+def stale_reason(workspace: Workspace, record: StageRecord) -> str | None:
+    """Why a finished unit does not belong to the results it was made from any more; None when it does."""
+    newer = [unit for unit, key in record.inputs.items() if (r := workspace.record(unit)) is None or r.key != key]
+    return f"{', '.join(newer)} changed since" if newer else None
+
+
+def units_of(workspace: Workspace, stage: str) -> list[str]:
+    """The finished units of a stage: one, but for depth one per source."""
+    units = [f"depth/{name}" for name in workspace.depth_sources()] if stage == "depth" else [stage]
+    return [unit for unit in units if workspace.record(unit) is not None]
+
+
+def recorded_options(workspace: Workspace) -> Options:
+    """The options in force in a scene; defaults where it records none."""
+    path = workspace.root / OPTIONS_FILE
+    tables = read_options_toml(path)
+    return Options(**{name: options_from_table(kind, tables.get(name, {}), path) for name, kind in OPTIONS.items()})
+
+
+def absolute_paths(options: Options) -> Options:
+    """The same options with paths that hold wherever the next verb is typed."""
+    return Options(**{name: stage_with_absolute_paths(getattr(options, name)) for name in OPTIONS})
+
+
+def stage_with_absolute_paths(options: object) -> object:
+    """One stage's options with absolute paths."""
+    paths = {
+        f.name: v.resolve() for f in dataclasses.fields(options) if isinstance(v := getattr(options, f.name), Path)
+    }
+    return dataclasses.replace(options, **paths)
+
+
+def record_options(workspace: Workspace, options: Options, source: Path) -> None:
+    """Write `options.toml`."""
+    tables = {"input": {"path": str(source)}}
+    tables |= {name: options_as_json(getattr(options, name)) for name in OPTIONS}
+    write_options_toml(workspace.root / OPTIONS_FILE, tables)
+
+
+def resolve_source(workspace: Workspace, source: Path | str | None) -> Path:
+    """The recording as an absolute path: the given one, else the scene's own. Raises WorkspaceError."""
+    if source is not None:
+        return Path(source).resolve()
+    known = read_options_toml(workspace.root / OPTIONS_FILE).get("input", {}).get("path")
+    if known is None:
+        raise WorkspaceError(f"{workspace.root} knows no recording yet: recon4d run INPUT --out {workspace.root}")
+    return Path(known)
+
+
+def _module(stage: str) -> ModuleType:
+    return importlib.import_module(f"recon4d.stages.{stage}")

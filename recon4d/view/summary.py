@@ -1,0 +1,64 @@
+"""The key numbers of a finished stage in one line of plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recon4d.workspace import StageRecord
+
+Summary = dict[str, object]
+
+
+def summary_line(record: StageRecord) -> str:
+    """Key numbers and the seconds of a stage."""
+    tell = _LINES.get(record.unit.partition("/")[0], _plain)
+    return f"{record.unit}: {tell(record.summary)} ({record.seconds:.0f} s)"
+
+
+def _frames(s: Summary) -> str:
+    return f"{s['frames']} frames of {s['width']}x{s['height']} from {s['source_frames']}"
+
+
+def _poses(s: Summary) -> str:
+    text = f"{s['registered']} of {s['frames']} frames have a pose ({s['source']})"
+    if s.get("points"):
+        text += f", {s['points']} points"
+    if s.get("reprojection_error_px"):
+        text += f", {s['reprojection_error_px']:.2f} px reprojection error"
+    if s.get("focal_px"):
+        text += f", focal length {s['focal_px']:.0f} px"
+    return text
+
+
+def _depth(s: Summary) -> str:
+    return f"{s['frames']} frames of kind {s['kind']}"
+
+
+def _align(s: Summary) -> str:
+    text = f"{s['frames']} frames"
+    if s["residual_median"] is not None:
+        text += f", {100 * s['residual_median']:.1f} % median residual at {s['points_per_frame']:.0f} points a frame"
+    scale = s["metres_per_unit"]
+    return text + (f", {scale:.4g} metres per unit" if scale else ", size in metres not known")
+
+
+def _fuse(s: Summary) -> str:
+    return (
+        f"background of {s['static_points']} points and {s['static_triangles']} triangles; "
+        f"{100 * s['confirmed_share']:.0f} % of the pixels are confirmed by other views"
+    )
+
+
+def _plain(s: Summary) -> str:
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in s.items() if not isinstance(value, (dict, list))
+    )
+
+
+_LINES: dict[str, Callable[[Summary], str]] = {
+    "frames": _frames,
+    "poses": _poses,
+    "depth": _depth,
+    "align": _align,
+    "fuse": _fuse,
+}
