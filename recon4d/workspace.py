@@ -186,13 +186,13 @@ class Workspace:
         os.rename(part, target)
 
     def _repair(self) -> None:
-        for record in self.root.glob(f".part/*/{RECORD}"):  # finished, but killed before or amid the swap
+        for record in list(self.root.glob(f".part/*/{RECORD}")):  # finished, but killed before or amid the swap
             try:
                 unit = json.loads(record.read_text(encoding="utf-8"))["unit"]
             except (ValueError, KeyError):
                 continue
             self._swap_in(record.parent, unit)
-        for record in self.root.glob(f".old/**/{RECORD}"):
+        for record in list(self.root.glob(f".old/**/{RECORD}")):
             unit = record.parent.relative_to(self.root / ".old").as_posix()
             if not self.unit_dir(unit).exists():
                 self.unit_dir(unit).parent.mkdir(parents=True, exist_ok=True)
