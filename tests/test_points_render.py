@@ -64,6 +64,13 @@ def test_matches_a_plain_numpy_twin_on_random_points():
     np.testing.assert_array_equal(depth, expected)
 
 
+def test_each_point_may_have_its_own_radius():
+    points, colors = np.array([[-0.2, 0, 1.0], [0.2, 0, 1.0]]), [RED, BLUE]  # columns 2 and 6
+    picture, _ = splat_points(points, colors, CAMERA, np.array([0.5, 1.0]))
+    assert [tuple(map(int, at)) for at in np.argwhere((picture == RED).all(axis=2))] == [(3, 2)]
+    assert (picture == BLUE).all(axis=2).sum() == 5
+
+
 def test_counts_must_agree():
     with pytest.raises(ValueError, match="2 points but 1 colours"):
         splat_points(np.zeros((2, 3)), [RED], CAMERA)

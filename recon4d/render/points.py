@@ -14,7 +14,7 @@ def splat_points(
     points_in_cam: np.ndarray,
     colors: np.ndarray,
     camera: Camera,
-    radius_px: float = 1.0,
+    radius_px: float | np.ndarray = 1.0,
     background: tuple[int, int, int] = DARK_GREY,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw points with a depth buffer: the nearest one wins a pixel, the first of equally near ones.
@@ -26,7 +26,7 @@ def splat_points(
         points_in_cam: (N, 3) float, camera frame (x right, y down, z forward), any unit.
         colors: (N, 3) uint8.
         camera: pinhole of the picture to draw.
-        radius_px: radius of a disc, pixels.
+        radius_px: radius of all discs, or (N,) one for each, pixels.
         background: colour where no point falls.
 
     Returns:
@@ -39,17 +39,19 @@ def splat_points(
     picture = np.empty((*camera.shape, 3), dtype=np.uint8)
     picture[:] = background
     depth = np.zeros(camera.shape, dtype=np.float32)
+    radii = np.broadcast_to(np.asarray(radius_px, dtype=np.float64), len(points_in_cam))
     calibration = (float(camera.fx), float(camera.fy), float(camera.cx), float(camera.cy))
-    _splat(points_in_cam, colors, calibration, float(radius_px), picture, depth)
+    _splat(points_in_cam, colors, calibration, np.ascontiguousarray(radii), picture, depth)
     return picture, depth
 
 
 @numba.njit(cache=True)
-def _splat(points, colors, calibration, radius, picture, depth):  # one thread: the result never depends on their number
+def _splat(points, colors, calibration, radii, picture, depth):  # one thread: the result never depends on their number
     fx, fy, cx, cy = calibration
     height, width = depth.shape
     for i in range(len(points)):
         x, y, z = points[i]
+        radius = radii[i]
         if not (z > 0 and np.isfinite(z)):
             continue
         u, v = fx * x / z + cx, fy * y / z + cy
