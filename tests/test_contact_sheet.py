@@ -128,8 +128,9 @@ def test_sheet_shows_the_frames_and_truth_with_one_scale(workspace, tmp_path):
 
 
 def test_overview_leaves_two_pictures(workspace, tmp_path):
-    write_overview(workspace, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["contact_sheet.png", "static_cloud.png"]
+    pictures = write_overview(workspace, tmp_path / "out")
+    assert [path.name for path in pictures] == ["contact_sheet.png", "static_cloud.png"]
+    assert sorted((tmp_path / "out").iterdir()) == list(pictures)
     picture = read_rgb(tmp_path / "out/static_cloud.png")
     assert picture.shape == (800, 1280, 3)
     ball = (np.abs(picture.astype(int) - [206, 84, 62]) < 40).all(axis=2)

@@ -11,7 +11,7 @@ from recon4d.scene.transforms import Rigid3
 
 SHARPNESS = 2  # pictures are drawn this many times larger, then averaged down
 FIELD_OF_VIEW_DEG = 45.0
-SHOWN_SHARE = 0.95  # of the points that must fit into the picture; stray ones may fall outside
+SHOWN_SHARE = 0.97  # of the points that must fit into the picture; stray ones may fall outside
 MAX_POINTS = 400_000  # drawn; more change nothing one can see at these sizes
 PATH_COLOR, FRUSTUM_COLOR = (255, 170, 40), (255, 220, 150)
 
@@ -52,7 +52,7 @@ def view_cloud(
     in_eye = eye_from_world @ cloud.points.astype(np.float64)
     facing = np.einsum("ni,ni->n", cloud.normals @ eye_from_world.rotation.T, in_eye) <= 0  # 0: normal not known
     # 0.75: discs on a square grid just close its gaps, 1 / sqrt(2); bounded, as lone points have far neighbours.
-    radii = np.clip(0.75 * spacing(cloud.points) * focal / np.maximum(in_eye[:, 2], 1e-9), 0.8, 6.0)
+    radii = np.clip(0.75 * spacing(cloud.points) * focal / np.maximum(in_eye[:, 2], 1e-9), 0.8, 12.0)
     picture, depth = splat_points(in_eye[facing], cloud.colors[facing], camera, radii[facing])
     picture = _shade(picture, depth)
     _draw_path(picture, trajectory, eye_from_world, camera, float(np.median(in_eye[:, 2])) if len(in_eye) else 1.0)

@@ -77,11 +77,19 @@ def static_picture(scene: Scene4D, size: tuple[int, int], elevation_deg: float =
     return view_cloud(scene.static, scene.trajectory, size, 0.0, elevation_deg, _up(scene))
 
 
-def write_overview(workspace: Workspace, folder: Path, truth: Callable[[str], np.ndarray] | None = None) -> None:
-    """Leave `contact_sheet.png` and `static_cloud.png` in a folder. Raises WorkspaceError when fuse is not done."""
+def write_overview(
+    workspace: Workspace, folder: Path, truth: Callable[[str], np.ndarray] | None = None
+) -> tuple[Path, Path]:
+    """Leave `contact_sheet.png` and `static_cloud.png` in a folder; returns their paths.
+
+    Raises:
+        WorkspaceError: the stage fuse is not done.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    contact_sheet(workspace, folder / "contact_sheet.png", truth=truth)
-    write_picture(folder / "static_cloud.png", static_picture(workspace.scene(), (1280, 800)))
+    sheet, cloud = folder / "contact_sheet.png", folder / "static_cloud.png"
+    contact_sheet(workspace, sheet, truth=truth)
+    write_picture(cloud, static_picture(workspace.scene(), (1280, 800)))
+    return sheet, cloud
 
 
 def _up(scene: Scene4D) -> np.ndarray | None:
