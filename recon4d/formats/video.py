@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _FULL_RANGE, _LIMITED_RANGE = 2, 1
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
-_FOCAL_TAGS = ("com.apple.quicktime.camera.focal_length.35mm_equivalent", "com.android.camera.focal_length.35mm")
+_FOCAL_TAG = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
 _MAX_READ_ERRORS = 16  # in a row, before the rest of a file is given up
 
 
@@ -100,6 +100,12 @@ class Video:
         except InputError:
             self._container.close()
             raise
+        # Read now: PyAV's streams must not be asked once their container is closed.
+        self.pixel_aspect = _pixel_aspect(self._stream)  # width of a stored pixel over its height
+        self.focal_35mm_mm = _focal_35mm_mm(self._stream, self._container)  # from the tags of phones, else None
+        self.expected_duration_s = _duration_s(self._stream)  # None where the container does not say
+        self._promised_frames = self._stream.frames  # 0 where the container does not say
+        self._period_s = _period_s(self._stream)
         self.decoded = 0  # frames, damaged ones included
         self.damaged = 0
         self.read_errors = 0  # packets or places of the file that could not be used
@@ -124,35 +130,9 @@ class Video:
         return streams[0]
 
     @property
-    def pixel_aspect(self) -> float:
-        """Width of a stored pixel over its height."""
-        ratio = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
-        return float(ratio) if ratio else 1.0
-
-    @property
     def expected_frames(self) -> int | None:
         """Frames that should come, as the container says, or None when it does not."""
-        return self._stream.frames - self._discarded if self._stream.frames else None
-
-    @property
-    def expected_duration_s(self) -> float | None:
-        """Length of the video as the container says, or None when it does not."""
-        if self._stream.duration is not None and self._stream.time_base is not None:
-            return float(self._stream.duration * self._stream.time_base)
-        with contextlib.suppress(KeyError, ValueError):  # Matroska keeps the length of a stream as a text
-            hours, minutes, seconds = self._stream.metadata["DURATION"].split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        return None
-
-    @property
-    def focal_35mm_mm(self) -> float | None:
-        """Focal length in 35 mm equivalent, mm, from the tags that phones write, else None."""
-        for tags in (self._stream.metadata, self._container.metadata):
-            for tag in _FOCAL_TAGS:
-                with contextlib.suppress(KeyError, ValueError):
-                    if (focal := float(tags[tag])) > 0:
-                        return focal
-        return None
+        return self._promised_frames - self._discarded if self._promised_frames else None
 
     def frames(self) -> Iterator[DecodedFrame]:
         """All frames in the order they are shown, one after the other; call once.
@@ -165,7 +145,7 @@ class Video:
         for stored in self._decoded():
             time_s = None if stored.pts is None else float(stored.pts * stored.time_base)
             if time_s is None or (previous_s is not None and time_s <= previous_s):
-                time_s = 0.0 if previous_s is None else previous_s + self._period_s()
+                time_s = 0.0 if previous_s is None else previous_s + self._period_s
                 self.repaired_times += 1
             first_s = time_s if first_s is None else first_s
             previous_s = time_s
@@ -176,10 +156,6 @@ class Video:
             self.damaged += doubtful
             self.decoded += 1
             yield DecodedFrame(self.decoded - 1, time_s - first_s, doubtful, stored)
-
-    def _period_s(self) -> float:
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return 1.0 / float(rate) if rate else 1.0 / 30.0
 
     def _decoded(self) -> Iterator[VideoFrame]:
         import av
@@ -221,7 +197,7 @@ class Video:
                 f"{expected - self.decoded} of {expected} frames of {self.path.name} could not be decoded "
                 "(the file is cut off or damaged); the rest is used"
             )
-        elif expected is None and duration_s is not None and last_timestamp_s + self._period_s() < 0.98 * duration_s:
+        elif expected is None and duration_s is not None and last_timestamp_s + self._period_s < 0.98 * duration_s:
             texts.append(
                 f"{self.path.name} ends after {last_timestamp_s:.2f} s of {duration_s:.2f} s "
                 "(the file is cut off or damaged); what is there is used"
@@ -239,6 +215,33 @@ class Video:
                 "one frame period after the frame before is taken"
             )
         return texts
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return float(ratio) if ratio else 1.0
+
+
+def _duration_s(stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    with contextlib.suppress(KeyError, ValueError):  # Matroska keeps the length of a stream as a text
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return None
+
+
+def _period_s(stream: VideoStream) -> float:
+    rate = stream.average_rate or stream.guessed_rate
+    return 1.0 / float(rate) if rate else 1.0 / 30.0
+
+
+def _focal_35mm_mm(stream: VideoStream, container: av.container.InputContainer) -> float | None:
+    for tags in (stream.metadata, container.metadata):
+        with contextlib.suppress(KeyError, ValueError):
+            if (focal := float(tags[_FOCAL_TAG])) > 0:
+                return focal
+    return None
 
 
 def _open(path: Path) -> av.container.InputContainer:

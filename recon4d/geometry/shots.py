@@ -16,11 +16,12 @@ import numpy as np
 THUMBNAIL_SIZE = 32  # px, both sides; the aspect ratio does not matter here
 MAX_SHIFT = 6  # px of the thumbnail, a fifth of the picture: what shaking hands and pans may move between two frames
 NEIGHBOURHOOD = 8  # frames on each side that tell how much change is usual here
+RESTLESS = 0.1  # loss of correlation that motion within a pixel of the thumbnail causes; counts as none
 LASTING = 3  # frames on each side that must differ: shorter disturbances are flashes, not shots
 
-# Measured between neighbouring frames of seven handheld and driving clips: at most 0.03 (10 to 30 frames per second);
-# between frames of different scenes: 0.14 and more, median 0.4; between far apart frames of one scene: 0.03 to 0.26.
-LEAST_CHANGE = 0.1
+# Measured between neighbouring frames of seven handheld and driving clips (10 to 30 frames per second): at most 0.02,
+# of photos from a walk around an object: at most 0.15; between frames of different scenes: at least 0.155, median 0.47.
+LEAST_CHANGE = 0.15
 LEAST_CONTRAST = 6.0  # times the usual change around it
 USUAL_FLOOR = 0.01  # change of a resting camera by noise and compression
 
@@ -45,13 +46,15 @@ class Look:
     def change_to(self, other: Look) -> float:
         """0 (same colours, or same layout) to 1 (nothing in common): geometric mean of both distances.
 
-        Colours: 1 - Bhattacharyya coefficient. Layout: 1 - largest circular cross-correlation within MAX_SHIFT.
+        Colours: 1 - Bhattacharyya coefficient. Layout: 1 - largest circular cross-correlation within MAX_SHIFT, of
+        which the first RESTLESS do not count.
         """
         colour_change = max(0.0, 1.0 - float((self.colours * other.colours).sum()))
         shape = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
         correlation = np.fft.fftshift(np.fft.irfft2(self.layout * other.layout.conj(), s=shape))
         near = slice(THUMBNAIL_SIZE // 2 - MAX_SHIFT, THUMBNAIL_SIZE // 2 + MAX_SHIFT + 1)
-        layout_change = min(1.0, max(0.0, 1.0 - float(correlation[near, near].max())))
+        lost = 1.0 - float(correlation[near, near].max())
+        layout_change = min(1.0, max(0.0, (lost - RESTLESS) / (1.0 - RESTLESS)))
         return float(np.sqrt(colour_change * layout_change))
 
 
