@@ -62,7 +62,7 @@ def _work(workspace: Workspace, options: FuseOptions, part: StagePart) -> dict[s
             "is left as background: raise --fuse.tolerance, or check that poses and depth belong to this clip"
         )
     write_cloud(part.path / "static.ply", cloud)
-    mesh = _background_mesh(workspace, options, trajectory, cloud, 2.0 * voxel_size, part)
+    mesh = _background_mesh(workspace, options, trajectory, cloud, voxel_size, part)
     write_mesh(part.path / "static_mesh.ply", mesh)
     _write_manifest(workspace, trajectory, part)
     return {
