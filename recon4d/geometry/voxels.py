@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 AXIS_BITS = 21  # per axis in one 64-bit key: 2 million voxels along each
-COMPACT_AT_ROWS = 4_000_000
+COMPACT_AT_ROWS = 1_000_000  # about 100 MB
 
 
 class VoxelMerger:
