@@ -20,7 +20,7 @@ def main(scene: str, name: str, out: str) -> None:
     near, far = np.percentile(depth[valid], [2, 98])
     colors = colorize_depth(depth, valid, near, far)
     cut = colors.copy()
-    cut[~(mesh.join_right | mesh.join_down)] = 0  # silhouettes: joined neither to the right nor downwards
+    cut[~(mesh.join_right & mesh.join_down)] = 0
     write_picture(Path(out), np.hstack([workspace.picture(name), colors, cut]))
     print(f"{out}: the frame, its depth from {near:.2f} to {far:.2f} scene units, and where its surface is cut")
 
