@@ -154,12 +154,14 @@ def choose_by_rate(timestamps_s: Sequence[float], fps: float, sharpnesses: Seque
     """The frame nearest to each tick of a clock that starts with the first frame, as positions.
 
     Each frame belongs to its nearest tick; with sharpnesses the sharpest frame of each tick is taken. A tick without a
-    frame is left out: nothing is repeated where the recording is slower than ``fps``.
+    frame is left out: nothing is repeated where the recording is slower than ``fps``. So is a tick that lies more than
+    a quarter period after the last frame.
     """
     groups: dict[int, list[int]] = {}
     ticks = [(time - timestamps_s[0]) * fps for time in timestamps_s]
     for position, tick in enumerate(ticks):
-        groups.setdefault(round(tick), []).append(position)
+        if round(tick) <= ticks[-1] + 0.25:
+            groups.setdefault(round(tick), []).append(position)
     if sharpnesses is None:
         return [min(group, key=lambda position: abs(ticks[position] - tick)) for tick, group in groups.items()]
     return [max(group, key=lambda position: sharpnesses[position]) for group in groups.values()]
