@@ -14,11 +14,11 @@ from recon4d.scene.cloud import PointCloud
 from recon4d.scene.transforms import Rigid3
 from recon4d.view.cloud_view import _framed, spacing, view_cloud
 from recon4d.view.contact_sheet import (
-    CELL_HEIGHT,
     COLUMN_HEAD,
     GAP,
     HEAD,
     MARGIN,
+    cell_size,
     contact_sheet,
     static_picture,
     write_overview,
@@ -101,10 +101,18 @@ def workspace(tmp_path_factory):
     return fabricate(tmp_path_factory.mktemp("sheet") / "clip", frames=5, width=128, height=96)
 
 
+CELL = cell_size(Camera(128, 96, 100.0, 100.0, 64.0, 48.0))
+
+
+def test_cells_keep_the_shape_and_area_of_pictures():
+    assert CELL == (253, 190)
+    assert cell_size(Camera(480, 640, 500.0, 500.0, 240.0, 320.0)) == (190, 253)
+
+
 def cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
-    width = round(CELL_HEIGHT * 128 / 96)
-    top, left = HEAD + COLUMN_HEAD + row * (CELL_HEIGHT + GAP), MARGIN + column * (width + GAP)
-    return sheet[top : top + CELL_HEIGHT, left : left + width]
+    width, height = CELL
+    top, left = HEAD + COLUMN_HEAD + row * (height + GAP), MARGIN + column * (width + GAP)
+    return sheet[top : top + height, left : left + width]
 
 
 def test_sheet_shows_the_frames_and_truth_with_one_scale(workspace, tmp_path):
@@ -119,7 +127,7 @@ def test_sheet_shows_the_frames_and_truth_with_one_scale(workspace, tmp_path):
     sheet = read_rgb(tmp_path / "sheet.png")
     for row, name in enumerate((trajectory.names[0], trajectory.names[2], trajectory.names[4])):
         shown = cell(sheet, row, 0)[:150]  # above the tag
-        expected = cv2.resize(workspace.picture(name), (cell(sheet, row, 0).shape[1], CELL_HEIGHT))[:150]
+        expected = cv2.resize(workspace.picture(name), CELL)[:150]
         np.testing.assert_array_equal(shown, expected)
         depth, true = cell(sheet, row, 1).astype(int), cell(sheet, row, 2).astype(int)
         # Rows 40..160 hold wall and floor; cuts are drawn only into the first, hence the median.

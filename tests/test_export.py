@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from recon4d.formats.ply import read_cloud, read_mesh
 from recon4d.formats.trajectories import read_tum
 from recon4d.formats.transforms_json import read_transforms
 from recon4d.geometry.grid_surface import free_surface, thinned
-from recon4d.stages.export import ExportOptions, choose_frames, run
+from recon4d.stages.export import WRITERS, ExportOptions, Format, choose_frames, run
 from recon4d.workspace import Workspace
 
 
@@ -179,6 +180,10 @@ def test_scene_without_a_colmap_model_says_so(tmp_path):
     record = run(workspace, ExportOptions(to=("colmap", "tum")))
     assert "no COLMAP model" in record.warnings[0]
     assert not (workspace.root / "export/colmap").exists()
+
+
+def test_every_format_has_a_writer():
+    assert set(get_args(Format)) == set(WRITERS) == set(ExportOptions().to)
 
 
 NAMES = ("000000", "000003", "000006", "000009")

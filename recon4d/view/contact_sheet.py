@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.formats.pictures import write_picture
+from recon4d.scene.camera import Camera
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.scene4d import Scene4D
 from recon4d.scene.trajectory import Trajectory
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from recon4d.workspace import Workspace
 
 PAPER, INK, FAINT = (24, 25, 29), (236, 236, 238), (150, 153, 160)
-MARGIN, GAP, CELL_HEIGHT = 28, 8, 190
+MARGIN, GAP = 28, 8
+CELL_AREA = 253 * 190  # pixels, whatever the shape of the pictures
 HEAD, COLUMN_HEAD, FOOT = 84, 24, 44
 SIDE_WIDTH = 900
 
@@ -47,8 +49,7 @@ def contact_sheet(
     depths = _metric_depths(workspace, scene, names)
     near, far = depth_range([depth[depth > 0] for depth in depths.values()])
     true_depths = _true_depths(truth, depths) if truth else {}
-    camera = trajectory.cameras[0]
-    cell = (round(CELL_HEIGHT * camera.width / camera.height), CELL_HEIGHT)
+    cell = cell_size(trajectory.cameras[0])
     strips = []
     for name in names:
         picture = _resized(workspace.picture(name), cell)
@@ -59,7 +60,7 @@ def contact_sheet(
             cells.append(_resized(colorize_depth(true_depths[name], true_depths[name] > 0, near, far), cell))
         cells.append(view_cloud(scene.frame(name), _only(trajectory, name), cell, 40.0, 20.0, _up(scene)))
         strips.append(cells)
-    heads = ["frame", "depth, cut at silhouettes", *(["true depth"] if truth else []), "its points from the side"]
+    heads = ["frame", "depth and its cuts", *(["true depth"] if truth else []), "points from the side"]
     unit = "m" if scene.metres_per_unit else "units"
     grid = _grid(strips, heads, depth_bar(near, far, cell[0], FOOT - 10, unit))
     side = _side(scene, max(grid.shape[0], 560))
@@ -70,6 +71,12 @@ def contact_sheet(
     _write(sheet, workspace.root.resolve().name, (MARGIN, 44), 0.95, INK)
     _write(sheet, _description(scene), (MARGIN, 68), 0.45, FAINT)
     write_picture(path, sheet)
+
+
+def cell_size(camera: Camera) -> tuple[int, int]:
+    """(width, height) of the sheet's cells, of the pictures' shape."""
+    scale = (CELL_AREA / (camera.width * camera.height)) ** 0.5
+    return round(camera.width * scale), round(camera.height * scale)
 
 
 def static_picture(scene: Scene4D, size: tuple[int, int], elevation_deg: float = 25.0) -> np.ndarray:

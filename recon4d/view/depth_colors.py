@@ -43,7 +43,7 @@ def depth_bar(near: float, far: float, width: int, height: int, unit: str) -> np
     out = np.empty((height, width, 3), dtype=np.uint8)
     out[:] = (24, 25, 29)
     out[:bar_height] = colorize_depth(depth[None], np.ones((1, width), dtype=bool), near, far)
-    for share in (0.0, 1 / 3, 2 / 3, 1.0):
+    for share in np.linspace(0, 1, max(2, width // 80)):  # as many labels as fit
         column = min(int(share * width), width - 1)
         text = f"{depth[column]:.2f} {unit}" if far < 20 else f"{depth[column]:.1f} {unit}"
         (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)
