@@ -1,0 +1,139 @@
+"""From matches to cameras and points: COLMAP's incremental and global mappers, and points for given cameras."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon4d.poses.native import SEED, load_pycolmap
+from recon4d.progress import Bar, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pycolmap
+
+# Degrees between the views of the first pair. COLMAP itself halves the first value twice when nothing starts; slow
+# clips need less still, and what comes of it is judged by its parallax afterwards.
+FIRST_PAIR_DEG = (16.0, 8.0, 4.0)
+
+
+@dataclass(frozen=True)
+class MappingOptions:
+    """How to map."""
+
+    mapper: str  # incremental or global
+    fixed_lens: bool  # the cameras are given: do not refine them
+    threads: int  # -1: all
+    enough: int  # frames a model must have; with fewer, easier conditions are tried
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The best model and what it took."""
+
+    model: pycolmap.Reconstruction | None  # None when nothing could be started
+    models: int  # number of separate models of the last attempt
+    mapper: str  # the mapper that made it
+
+
+def reconstruct(database: Path, pictures: Path, work: Path, options: MappingOptions, progress: Progress) -> Mapped:
+    """Map all frames of a database; of several models the one with most frames is returned, never the first as such."""
+    best = Mapped(None, 0, options.mapper)
+    if options.mapper == "incremental":
+        for first_pair_deg in FIRST_PAIR_DEG:
+            models = _incremental(database, pictures, work, options, first_pair_deg, progress)
+            best = max(best, _largest(models, "incremental"), key=_frames_of)
+            if _frames_of(best) >= options.enough:
+                return best
+    models = _global(database, pictures, work, options, progress)
+    return max(best, _largest(models, "global"), key=_frames_of)
+
+
+def _frames_of(mapped: Mapped) -> int:
+    return 0 if mapped.model is None else mapped.model.num_reg_images()
+
+
+def _largest(models: dict[int, pycolmap.Reconstruction], mapper: str) -> Mapped:
+    ranked = sorted(models.values(), key=lambda m: (m.num_reg_images(), m.num_points3D()))
+    return Mapped(ranked[-1] if ranked else None, len(models), mapper)
+
+
+@contextmanager
+def _fresh(folder: Path) -> Iterator[Path]:
+    """An empty folder for the files the mappers insist on writing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def incremental_options(fixed_lens: bool, threads: int) -> pycolmap.IncrementalPipelineOptions:
+    """Options of the incremental mapper and of triangulation."""
+    pycolmap = load_pycolmap()
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = SEED
+    options.num_threads = threads
+    if fixed_lens:
+        options.ba_refine_focal_length = options.ba_refine_extra_params = False
+        options.ba_refine_principal_point = False
+        options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = False
+    return options
+
+
+def _incremental(
+    database: Path, pictures: Path, work: Path, options: MappingOptions, first_pair_deg: float, progress: Progress
+) -> dict[int, pycolmap.Reconstruction]:
+    pycolmap = load_pycolmap()
+    pipeline = incremental_options(options.fixed_lens, options.threads)
+    pipeline.mapper.init_min_tri_angle = first_pair_deg
+    with pycolmap.Database.open(database) as opened:
+        count = opened.num_images()
+    pycolmap.set_random_seed(SEED)
+    with _fresh(work) as folder, progress.bar("mapping", count) as bar:
+        advance = _up_to(bar, count)
+        return pycolmap.incremental_mapping(
+            database,
+            pictures,
+            folder,
+            pipeline,
+            initial_image_pair_callback=lambda: (advance(), advance()),
+            next_image_callback=advance,
+        )
+
+
+def _up_to(bar: Bar, total: int) -> object:
+    """Advance the bar, but not past its end: frames taken into a second model are counted again by the mapper."""
+    left = iter(range(total))
+    return lambda: bar.advance() if next(left, None) is not None else None
+
+
+def _global(
+    database: Path, pictures: Path, work: Path, options: MappingOptions, progress: Progress
+) -> dict[int, pycolmap.Reconstruction]:
+    pycolmap = load_pycolmap()
+    pipeline = pycolmap.GlobalPipelineOptions()
+    pipeline.random_seed = pipeline.mapper.random_seed = SEED
+    pipeline.num_threads = pipeline.mapper.num_threads = options.threads
+    if options.fixed_lens:  # the global mapper does not know the switches of the incremental one
+        adjustment = pipeline.mapper.bundle_adjustment
+        adjustment.refine_focal_length = adjustment.refine_extra_params = False
+        adjustment.refine_principal_point = False
+    pycolmap.set_random_seed(SEED)
+    with _fresh(work) as folder, progress.bar("mapping all at once", None):
+        return pycolmap.global_mapping(database, pictures, folder, pipeline)
+
+
+def triangulate(
+    model: pycolmap.Reconstruction, database: Path, pictures: Path, work: Path, threads: int, progress: Progress
+) -> pycolmap.Reconstruction:
+    """Points for cameras that stay as they are; image ids of ``model`` must be those of the database."""
+    pycolmap = load_pycolmap()
+    pycolmap.set_random_seed(SEED)
+    with _fresh(work) as folder, progress.bar("triangulating", None):
+        return pycolmap.triangulate_points(
+            model, database, pictures, folder, options=incremental_options(fixed_lens=True, threads=threads)
+        )

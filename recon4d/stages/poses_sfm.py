@@ -1,0 +1,224 @@
+"""Structure from motion as resumable steps in the part of the poses stage: features, matches, model.
+
+A step that was killed leaves files that cannot be trusted (a database amid a transaction, half a model); so each step
+is marked when it is done, and what an unmarked step left is removed before it is done again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon4d.errors import PosesError
+from recon4d.poses.features import Descriptors, PictureSet, clear_matches, extract, match
+from recon4d.poses.given import model_for_triangulation
+from recon4d.poses.imports import ImportedPoses, Matching
+from recon4d.poses.intrinsics import Knowledge, LensKnowledge
+from recon4d.poses.lens import Lens
+from recon4d.poses.mapping import MappingOptions, reconstruct, triangulate
+from recon4d.poses.native import SEED, load_pycolmap
+from recon4d.poses.pairs import all_pairs, loop_pairs, sequential_pairs
+from recon4d.poses.parallax import check_motion, measure_motion
+from recon4d.poses.solution import Solution
+from recon4d.poses.verdict import check_angle, check_registered
+from recon4d.scene.recording import Recording
+from recon4d.scene.trajectory import PoseOrigin
+from recon4d.scene.transforms import Rigid3
+from recon4d.workspace import StagePart, write_text
+
+if TYPE_CHECKING:
+    import pycolmap
+
+    from recon4d.stages.poses import PosesOptions
+
+MOST_EXHAUSTIVE = 60  # pictures: 1770 pairs
+MOST_INCREMENTAL = 300  # frames; the incremental mapper's time grows faster than their number
+LITTLE_PARALLAX = 0.004  # of the longest side, px: a model comes out, but its focal length and depth are loose
+
+
+class SfmSteps:
+    """The steps on one recording; ``facts`` collects what the record should say about them."""
+
+    def __init__(self, part: StagePart, recording: Recording, options: PosesOptions, kind: str) -> None:
+        self.part, self.recording, self.options, self.kind = part, recording, options, kind
+        self.folder = part.path / "sfm"
+        self.database = self.folder / "database.db"
+        self.threads = options.threads or -1
+        self.file_of = dict(zip(recording.names, (path.name for path in recording.pictures)))
+        facts = self.folder / "facts.json"
+        self.facts: dict[str, object] = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {}
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def solve(self, knowledge: LensKnowledge) -> Solution:
+        """Cameras and points from the pictures alone. Raises PosesError."""
+        if len(self.recording) < 2:
+            raise PosesError(
+                "poses: there is only one frame, structure from motion needs several from different places: use "
+                "--poses.source none to make depth alone (or static to place it)"
+            )
+        self._features_and_matches(dict.fromkeys(self.recording.names, knowledge))
+        self._step("motion", lambda: self._check_motion(knowledge))
+        self._step("model", lambda: self._map(knowledge))
+        solution = self._solution(self._model())
+        self._say_little_parallax(knowledge)
+        return solution
+
+    def triangulate(self, solution: Solution) -> Solution:
+        """Points for imported cameras, which stay as they are."""
+        taken_with = {name: LensKnowledge(lens, Knowledge.GIVEN) for name, lens in solution.lenses.items()}
+        self._features_and_matches(taken_with)
+        self._step("model", lambda: self._triangulate(solution))
+        model = self._model()
+        self.part.progress.say(f"  {model.num_points3D()} points triangulated with the imported cameras")
+        if not model.num_points3D():
+            self.part.warn("no point agrees with the imported cameras: check the poses' convention and --poses.camera")
+            return solution
+        return Solution(solution.cam_from_world, solution.lenses, solution.origin, model)
+
+    def say_import(self, imported: ImportedPoses, matching: Matching) -> None:
+        """Say which rule matched the rows, and what is left over on either side."""
+        rows = len(imported.world_from_cam)
+        self.facts |= {"import": imported.kind, "rule": matching.rule}
+        self.part.progress.say(f"  {imported.kind}: {len(matching.row_of)} of {rows} poses matched {matching.rule}")
+        unused = rows - len(set(matching.row_of.values()))
+        if imported.names is not None and unused:
+            used = set(matching.row_of.values())
+            example = next(name for row, name in enumerate(imported.names) if row not in used)
+            self.part.warn(f"{unused} of {rows} pictures of the import are not among the frames (such as {example})")
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        seconds = self.facts.setdefault("seconds", {})
+        seconds[name] = round(time.monotonic() - started, 2)
+
+    def _step(self, name: str, work: Callable[[], None]) -> None:
+        if self.part.is_done(name) and self.database.exists():
+            return
+        with self._timed(name):
+            work()
+        write_text(self.folder / "facts.json", json.dumps(self.facts) + "\n")
+        self.part.mark_done(name)
+
+    def _features_and_matches(self, taken_with: dict[str, LensKnowledge]) -> None:
+        self._step("features", lambda: self._extract(taken_with))
+        self._step("matches", lambda: self._match([self.file_of[name] for name in taken_with]))
+
+    def _extract(self, taken_with: dict[str, LensKnowledge]) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        pictures = PictureSet(
+            folder=self.recording.pictures[0].parent,
+            files=tuple(self.file_of[name] for name in taken_with),
+            lenses=tuple(taken_with.values()),
+            masks=self._colmap_masks(),
+        )
+        extract(self.database, pictures, self.options.max_features, self.threads, self.part.progress)
+
+    def _colmap_masks(self) -> Path | None:
+        """Our masks in COLMAP's form: black = ignore, and the suffix is added to the file's whole name."""
+        from recon4d.formats.pictures import read_grey, write_picture
+
+        if not any(self.recording.masks):
+            return None
+        folder = self.folder / "masks"
+        folder.mkdir()
+        for picture, mask in zip(self.recording.pictures, self.recording.masks):
+            if mask is not None:
+                write_picture(folder / f"{picture.name}.png", 255 - read_grey(mask))
+        return folder
+
+    def _match(self, files: list[str]) -> None:
+        clear_matches(self.database)
+        count, overlap = len(files), self.options.overlap
+        exhaustive = self.options.matching == "exhaustive" or (
+            self.options.matching == "auto" and self.kind == "pictures" and count <= MOST_EXHAUSTIVE
+        )
+        pairs = all_pairs(count) if exhaustive else sequential_pairs(count, overlap)
+        loops: list[tuple[int, int]] = []
+        if self.options.loop_closure and not exhaustive:
+            with load_pycolmap().Database.open(self.database) as opened:
+                loops = sorted(set(loop_pairs(Descriptors(opened, files), overlap, SEED)) - set(pairs))
+        self.facts |= {
+            "matching": "exhaustive" if exhaustive else "sequential",
+            "pairs": len(pairs) + len(loops),
+            "loop_pairs": len(loops),
+        }
+        named = [(files[a], files[b]) for a, b in [*pairs, *loops]]
+        match(self.database, named, self.threads, self.part.progress)
+
+    def _check_motion(self, knowledge: LensKnowledge) -> None:
+        lens = knowledge.lens if knowledge.knowledge is Knowledge.GIVEN else None
+        motion = measure_motion(self.database, list(self.file_of.values()), lens)
+        longest = max(knowledge.lens.width, knowledge.lens.height)
+        check_motion(motion, longest)
+        self.facts |= {
+            "displacement_px": round(motion.displacement_px, 2),
+            "parallax_px": round(motion.parallax_px, 2),
+        }
+
+    def _map(self, knowledge: LensKnowledge) -> None:
+        frames, options = len(self.recording), self.options
+        mapper = options.mapper
+        if mapper == "auto":
+            mapper = "incremental" if frames <= MOST_INCREMENTAL else "global"
+        mapped = reconstruct(
+            self.database,
+            self.recording.pictures[0].parent,
+            self.folder / "mapper",
+            MappingOptions(
+                mapper=mapper,
+                fixed_lens=knowledge.knowledge is Knowledge.GIVEN,
+                threads=1 if options.deterministic else self.threads,
+                enough=max(2, math.ceil(options.min_registered * frames)),
+            ),
+            self.part.progress,
+        )
+        self.facts |= {"mapper": mapped.mapper, "models": mapped.models}
+        self._save(mapped.model)
+
+    def _triangulate(self, solution: Solution) -> None:
+        given = model_for_triangulation(solution, self.recording, self.database)
+        pictures, threads = self.recording.pictures[0].parent, 1 if self.options.deterministic else self.threads
+        self._save(triangulate(given, self.database, pictures, self.folder / "mapper", threads, self.part.progress))
+
+    # -- the model of the last step --------------------------------------------------------------------------------
+
+    def _save(self, model: pycolmap.Reconstruction | None) -> None:
+        shutil.rmtree(self.folder / "model", ignore_errors=True)
+        if model is not None:
+            (self.folder / "model").mkdir()
+            model.write_binary(str(self.folder / "model"))
+
+    def _model(self) -> pycolmap.Reconstruction | None:
+        folder = self.folder / "model"
+        return load_pycolmap().Reconstruction(str(folder)) if folder.exists() else None
+
+    def _solution(self, model: pycolmap.Reconstruction | None) -> Solution:
+        registered = 0 if model is None else model.num_reg_images()
+        check_registered(registered, len(self.recording), self.options.min_registered, "could be registered")
+        check_angle(model)
+        name_of = {file: name for name, file in self.file_of.items()}
+        images = {name_of[model.images[i].name]: model.images[i] for i in model.reg_image_ids()}
+        return Solution(
+            {name: Rigid3.from_matrix(image.cam_from_world().matrix()) for name, image in images.items()},
+            {name: Lens.from_native(image.camera) for name, image in images.items()},
+            PoseOrigin.MEASURED,
+            model,
+        )
+
+    def _say_little_parallax(self, knowledge: LensKnowledge) -> None:
+        parallax = float(self.facts["parallax_px"])
+        if parallax < LITTLE_PARALLAX * max(knowledge.lens.width, knowledge.lens.height):
+            self.part.warn(
+                f"little parallax: a turn of the camera explains all but {parallax:.1f} px of the motion, so distances"
+                " and the focal length are uncertain; give --poses.camera fx,fy,cx,cy when you know it"
+            )
