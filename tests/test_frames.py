@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from video_clips import LOSSLESS, hold_turned, pan, texture, write_clip
+from video_clips import LOSSLESS, damaged_clip, hold_turned, pan, texture, write_clip
 
 from recon4d.errors import InputError, OptionsError
 from recon4d.formats.pictures import read_rgb
@@ -362,6 +362,11 @@ def test_nothing_there(tmp_path):
     assert "there is no" in refused(tmp_path, tmp_path / "nowhere.mp4")
 
 
+def test_a_file_that_may_not_be_read(tmp_path, clip, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert "check its permissions" in refused(tmp_path, clip)
+
+
 def test_not_a_video(tmp_path):
     (tmp_path / "notes.txt").write_text("shopping list\n" * 100)
     (tmp_path / "empty.mp4").touch()
@@ -407,8 +412,6 @@ def test_truncated_video_is_used_as_far_as_it_goes(tmp_path):
 
 
 def test_damaged_middle_is_left_out(tmp_path):
-    from test_video import damaged_clip
-
     record, recording, _ = frames_of(tmp_path, damaged_clip(tmp_path / "clip.mp4"))
     assert any("are left out" in text for text in record.warnings)
     times = recording.timestamps_s

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import wave
 from fractions import Fraction
 from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import pytest
-from video_clips import hold_turned, pan, write_clip, write_flat_yuv
+from video_clips import damaged_clip, hold_turned, pan, texture, write_clip, write_flat_yuv
 
 from recon4d.errors import InputError
 from recon4d.formats.video import Video
@@ -138,6 +141,45 @@ def test_focal_length_in_35_mm_equivalent_is_read(tmp_path):
         assert video.focal_35mm_mm is None
 
 
+@pytest.mark.parametrize(("transfer", "name"), [(1, None), (16, "PQ"), (18, "HLG")])
+def test_high_dynamic_range_is_noticed(tmp_path, transfer, name):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream(
+            "libx265", rate=30, options={"preset": "ultrafast", "x265-params": "log-level=none"}
+        )
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le"
+        stream.codec_context.color_trc = transfer
+        for picture in pan(1, 2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+    with Video(tmp_path / "clip.mp4") as video:
+        assert [frame.hdr for frame in video.frames()] == [name, name]
+
+
+def test_a_cover_picture_is_no_video(tmp_path):
+    plain = tmp_path / "sound.wav"
+    with wave.open(str(plain), "w") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    cover = cv2.imencode(".png", texture(1, 16, 16))[1].tobytes()
+    fields = [struct.pack(">I", 3), struct.pack(">I", 9), b"image/png", struct.pack(">I", 0), bytes(16)]
+    picture = b"".join([*fields, struct.pack(">I", len(cover)), cover])
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "song.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=8000, layout="mono", format="s16")
+        for frame in source.decode(audio=0):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    song = (tmp_path / "song.flac").read_bytes()
+    block = bytes([6]) + struct.pack(">I", len(picture))[1:] + picture  # FLAC metadata block 6: picture
+    stream_info = 4 + 4 + 34
+    assert song[4] & 0x7F == 0, "the first block is the stream info"
+    (tmp_path / "song.flac").write_bytes(song[:stream_info] + block + song[stream_info:])
+    with av.open(str(tmp_path / "song.flac")) as container:
+        assert len(container.streams.video) == 1
+    with pytest.raises(InputError, match="no video in it"):
+        Video(tmp_path / "song.flac")
+
+
 def truncated(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
@@ -160,20 +202,6 @@ def test_truncated_matroska_is_noticed_by_its_length(tmp_path):
     assert "of 2.00 s" in video.losses(frames[-1][1])[0]
 
 
-def damaged_clip(path):
-    """60 frames, a key frame every 15; bytes of the second group are replaced."""
-    options = {"preset": "ultrafast", "crf": "10", "g": "15", "keyint_min": "15", "sc_threshold": "0"}
-    write_clip(path, pan(1, 60), pixel_format="yuv420p", options=options)
-    with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    assert [at for at, packet in enumerate(packets) if packet.is_keyframe] == [0, 15, 30, 45]
-    data = bytearray(path.read_bytes())
-    noise = np.random.default_rng(0).integers(0, 256, packets[20].size, dtype=np.uint8).tobytes()
-    data[packets[20].pos : packets[20].pos + packets[20].size] = noise
-    path.write_bytes(data)
-    return path
-
-
 def test_frames_predicted_from_damaged_ones_are_marked_until_the_next_key_frame(tmp_path):
     with Video(damaged_clip(tmp_path / "clip.mp4")) as video:
         frames = [(frame.timestamp_s, frame.damaged, frame.rgb()) for frame in video.frames()]
@@ -186,6 +214,22 @@ def test_frames_predicted_from_damaged_ones_are_marked_until_the_next_key_frame(
             assert difference(originals[round(time * 30)], rgb) < 6
     assert video.damaged >= 9
     assert any("predicted from lost ones" in text for text in video.losses(frames[-1][0]))
+
+
+def test_empty_places_of_an_avi_are_no_loss(tmp_path):
+    # The time base of the helper is finer than the frame rate, so the file counts twenty places for each frame.
+    frames, video = decode(write_clip(tmp_path / "clip.avi", pan(1, 10), "mjpeg", "yuvj444p", options={}))
+    assert len(frames) == 10
+    assert video.losses(frames[-1][1]) == []
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("libx264rgb", "rgb24"), ("ffv1", "bgr0"), ("ffv1", "gbrp10le")])
+def test_videos_stored_as_rgb_keep_their_pixels(tmp_path, codec, pixel_format):
+    pictures = pan(1, 3)
+    options = {"qp": "0"} if codec == "libx264rgb" else {}
+    frames, _ = decode(write_clip(tmp_path / "clip.mkv", pictures, codec, pixel_format, options=options))
+    for picture, (_, _, rgb) in zip(pictures, frames):
+        np.testing.assert_array_equal(rgb, picture)
 
 
 def test_mp4_without_its_index_is_refused(tmp_path):
@@ -232,3 +276,22 @@ def test_frame_that_an_edit_list_takes_out_is_no_loss(shared_data):
         last = list(video.frames())[-1]
     assert video.decoded == 141
     assert video.losses(last.timestamp_s) == []
+
+
+@pytest.mark.shared
+def test_exact_cuts_between_real_clips(shared_data):
+    from recon4d.geometry.shots import THUMBNAIL_SIZE, ShotFinder
+
+    finder = ShotFinder()
+    for name, count in (
+        ("dynamic/dog", 122),
+        ("rgbd_static/handheld", 90),
+        ("dynamic/teddy", 60),
+        ("dynamic_gt/clip", 72),
+    ):
+        with Video(shared_data / "data" / f"{name}.mp4") as video:
+            for frame in video.frames():
+                if frame.index == count:
+                    break
+                finder.add(frame.thumbnail(THUMBNAIL_SIZE))
+    assert finder.starts() == (0, 122, 212, 272)

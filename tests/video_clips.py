@@ -95,3 +95,17 @@ def hold_turned(path: Path, clockwise_deg: int) -> Path:
     struct.pack_into(">9i", data, header + 40, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
     return path
+
+
+def damaged_clip(path: Path) -> Path:
+    """60 frames, a key frame every 15; bytes of the second group are replaced."""
+    options = {"preset": "ultrafast", "crf": "10", "g": "15", "keyint_min": "15", "sc_threshold": "0"}
+    write_clip(path, pan(1, 60), pixel_format="yuv420p", options=options)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [at for at, packet in enumerate(packets) if packet.is_keyframe] == [0, 15, 30, 45]
+    data = bytearray(path.read_bytes())
+    noise = np.random.default_rng(0).integers(0, 256, packets[20].size, dtype=np.uint8).tobytes()
+    data[packets[20].pos : packets[20].pos + packets[20].size] = noise
+    path.write_bytes(data)
+    return path

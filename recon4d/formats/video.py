@@ -104,7 +104,8 @@ class Video:
         self.pixel_aspect = _pixel_aspect(self._stream)  # width of a stored pixel over its height
         self.focal_35mm_mm = _focal_35mm_mm(self._stream, self._container)  # from the tags of phones, else None
         self.expected_duration_s = _duration_s(self._stream)  # None where the container does not say
-        self._promised_frames = self._stream.frames  # 0 where the container does not say
+        # Only mp4 and mov count pictures; AVI also counts the empty places of dropped frames.
+        self._promised_frames = self._stream.frames if "mp4" in self._container.format.name else 0
         self._period_s = _period_s(self._stream)
         self.decoded = 0  # frames, damaged ones included
         self.damaged = 0
@@ -188,6 +189,10 @@ class Video:
                 self.read_errors += 1
                 self._lost_reference = True
 
+    def _ends_early(self, last_timestamp_s: float, duration_s: float) -> bool:
+        interval_s = last_timestamp_s / (self.decoded - 1) if self.decoded > 1 else self._period_s
+        return last_timestamp_s + 2 * interval_s < 0.98 * duration_s
+
     def losses(self, last_timestamp_s: float) -> list[str]:
         """Sentences on what is missing, for a video that was walked to its end; empty when nothing is."""
         texts = []
@@ -197,7 +202,7 @@ class Video:
                 f"{expected - self.decoded} of {expected} frames of {self.path.name} could not be decoded "
                 "(the file is cut off or damaged); the rest is used"
             )
-        elif expected is None and duration_s is not None and last_timestamp_s + self._period_s < 0.98 * duration_s:
+        elif expected is None and duration_s is not None and self._ends_early(last_timestamp_s, duration_s):
             texts.append(
                 f"{self.path.name} ends after {last_timestamp_s:.2f} s of {duration_s:.2f} s "
                 "(the file is cut off or damaged); what is there is used"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,8 @@ def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Pr
     source = Path(source)
     if not source.exists():
         raise InputError(f"frames: there is no {source}: check the path of the video or folder of pictures")
+    if not os.access(source, os.R_OK):
+        raise InputError(f"frames: {source} cannot be read: check its permissions")
     if source.is_file() and source.suffix.lower() not in PICTURE_SUFFIXES:
         extra_key, survey = _video(source, options)
     else:
