@@ -44,7 +44,7 @@ class FramesOptions:
     shot: int | None = None
     """Number of the shot to use, from 0, when the video has cuts. Left out: the longest."""
     picture_format: Literal["jpg", "png"] = "jpg"
-    """File format of frames taken from a video: jpg (quality 97) or png (lossless, about five times as large)."""
+    """File format of frames taken from a video: jpg (quality 97) or png (lossless, about three times as large)."""
     masks: Path | None = field(default=None, metadata=BY_CONTENT)
     """Folder of masks named like the frames or their pictures: 255 = ignore this pixel, 0 = use it."""
 
