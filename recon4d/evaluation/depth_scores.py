@@ -53,7 +53,7 @@ def score_depth(estimate: np.ndarray, valid: np.ndarray, truth: np.ndarray, know
     both = known & valid & (np.nan_to_num(estimate) > 0)
     z, g = estimate[both].astype(np.float64), truth[both].astype(np.float64)
     relative = np.abs(z - g) / g
-    within_1, within_5 = np.count_nonzero(relative < 0.01), np.count_nonzero(relative < 0.05)
+    within_1, within_5 = int((relative < 0.01).sum()), int((relative < 0.05).sum())
     shares = {"within_1": within_1 / total, "within_5": within_5 / total, "completeness": len(z) / total}
     if len(z) == 0:
         names = [field.name for field in fields(DepthScores)]
