@@ -195,7 +195,8 @@ def test_clip_files_are_like_a_users_and_come_back(tmp_path):
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(decoded) == 4
     frame = scene.frame(2)
-    assert np.abs(decoded[2].astype(int) - frame.picture).mean() < 6  # chroma is halved, the rest is coding loss
+    brightness = decoded[2].mean(axis=-1) - frame.picture.mean(axis=-1)  # colour is stored at half the resolution
+    assert np.abs(brightness).mean() < 4
     np.testing.assert_allclose(read_grey(files.depth / "000002.png") / 1000, frame.depth, atol=5.1e-4)
     np.testing.assert_array_equal(read_grey(files.mask / "000002.png"), frame.object_id)
     flow = read_arrays(files.scene_flow / "000002.npz")
