@@ -147,7 +147,7 @@ def _run(arguments: list[str]) -> int:
             *((name, kind, _default(getattr(options, name))) for name, kind in pipeline.OPTIONS.items()),
         ],
         frozen=True,
-        kw_only=False,
+        kw_only=True,
     )
     command.__doc__ = "Reconstruct a video or a folder of pictures."
     given = _parse(command, arguments, "recon4d run")

@@ -29,24 +29,26 @@ def count_agreement(
     Returns:
         agrees, sees_through: (N,) bool. A point behind the neighbour's surface is hidden there: neither.
     """
-    x_in_cam = neighbour_from_world @ points_in_world
     agrees = np.zeros(len(points_in_world), dtype=np.bool_)
     sees_through = np.zeros(len(points_in_world), dtype=np.bool_)
-    intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
-    _judge(x_in_cam, valid, intrinsics, neighbour_depth, tolerance, agrees, sees_through)
+    pixel_from_world = camera.matrix @ neighbour_from_world.matrix[:3]
+    _judge(points_in_world, valid, pixel_from_world, neighbour_depth, tolerance, agrees, sees_through)
     return agrees, sees_through
 
 
 @njit(parallel=True, cache=True)
-def _judge(x_in_cam, valid, intrinsics, depth, tolerance, agrees, sees_through):
+def _judge(points, valid, p, depth, tolerance, agrees, sees_through):
+    """``p`` (3, 4) takes world points to (u z, v z, z)."""
     height, width = depth.shape
-    fx, fy, cx, cy = intrinsics
-    for i in prange(len(x_in_cam)):
-        z = x_in_cam[i, 2]
-        if not valid[i] or z <= 0.0:
+    for i in prange(len(points)):
+        if not valid[i]:
             continue
-        u = fx * x_in_cam[i, 0] / z + cx
-        v = fy * x_in_cam[i, 1] / z + cy
+        x, y, w = points[i]
+        z = p[2, 0] * x + p[2, 1] * y + p[2, 2] * w + p[2, 3]
+        if z <= 0.0:
+            continue
+        u = (p[0, 0] * x + p[0, 1] * y + p[0, 2] * w + p[0, 3]) / z
+        v = (p[1, 0] * x + p[1, 1] * y + p[1, 2] * w + p[1, 3]) / z
         if u < 0.0 or v < 0.0 or u >= width or v >= height:
             continue
         seen = depth[int(v), int(u)]

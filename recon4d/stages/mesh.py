@@ -15,9 +15,9 @@ VERSION = 1
 class MeshOptions:
     """Where a surface ends."""
 
-    max_ratio: float = 1.04
+    max_ratio: float = 1.03
     """Neighbouring pixels are cut apart when one is this many times deeper than the other."""
-    min_angle_deg: float = 4.0
+    min_angle_deg: float = 8.0
     """They are cut apart when the line between them runs closer to the viewing ray than this (degrees)."""
 
 
