@@ -92,7 +92,7 @@ def point_weights(depth: np.ndarray, agreeing: np.ndarray) -> np.ndarray:
 class BackgroundMesh:
     """Truncated signed distance volume on blocks where there is surface, through open3d."""
 
-    BLOCK = 16  # voxels along the edge of a block
+    BLOCK = 8  # voxels along the edge of a block; with 16 most of a block's memory is empty space
 
     def __init__(self, voxel_size: float, surface_points: np.ndarray) -> None:
         """``surface_points`` (N, 3) tell how many blocks the volume will need."""
@@ -106,7 +106,7 @@ class BackgroundMesh:
             attr_channels=((1), (1), (3)),
             voxel_size=voxel_size,
             block_resolution=self.BLOCK,
-            block_count=500 + 4 * len(blocks),  # a surface near a block's face also opens the block beyond
+            block_count=1000 + 2 * len(blocks),  # room for neighbours; the volume grows when it is not enough
             device=o3d.core.Device("CPU:0"),
         )
 

@@ -100,7 +100,7 @@ def _request(options: DepthOptions) -> object:
             "files (recon4d demo shows the whole line without either)"
         )
     return PrecomputedRequest(
-        path=options.path,
+        path=Path(options.path),
         kind=None if options.kind == "auto" else DepthKind(options.kind),
         key=options.key,
         metres_per_value=options.metres_per_value,
