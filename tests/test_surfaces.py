@@ -180,4 +180,11 @@ def test_voxels_do_not_depend_on_the_order_of_frames():
             merger.add(*frames[i])
         results.append(merger.result())
     for one, other in zip(*results):
-        np.testing.assert_allclose(one, other)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_voxels_far_from_the_origin_keep_their_precision():
+    merger = VoxelMerger(0.01, columns=0)
+    point = np.array([[4321.1234567, -0.0012345, 77.7777777]])
+    merger.add(point, np.ones(1), np.zeros((1, 0)))
+    np.testing.assert_allclose(merger.result()[0], point, rtol=0, atol=1e-8)

@@ -20,18 +20,18 @@ class VoxelMerger:
             raise ValueError(f"VoxelMerger: voxel size {voxel_size} is not positive")
         self.voxel_size = voxel_size
         self._keys = [np.zeros(0, dtype=np.int64)]
-        self._sums = [np.zeros((0, 5 + columns))]  # weight, frames, x, y, z, columns
+        # Single precision halves the memory; places are summed relative to their voxel, so they lose nothing.
+        self._sums = [np.zeros((0, 5 + columns), dtype=np.float32)]  # weight, frames, x, y, z in the voxel, columns
         self._rows = 0
 
     def add(self, points: np.ndarray, weights: np.ndarray, columns: np.ndarray) -> None:
         """Add the points of one frame: points (N, 3), positive weights (N,), columns (N, C)."""
-        keys, sums = _reduce(
-            _keys(points, self.voxel_size),
-            np.concatenate(
-                [weights[:, None], np.zeros((len(points), 1)), weights[:, None] * points, weights[:, None] * columns],
-                axis=1,
-            ),
-        )
+        cells = _cells(points, self.voxel_size)
+        sums = np.zeros((len(points), 5 + columns.shape[1]), dtype=np.float32)
+        sums[:, 0] = weights
+        sums[:, 2:5] = weights[:, None] * (points - cells * self.voxel_size)
+        sums[:, 5:] = weights[:, None] * columns
+        keys, sums = _reduce(_keys(cells), sums)
         sums[:, 1] = 1.0  # however many of its points fell into a voxel, it is one frame's word
         self._keys.append(keys)
         self._sums.append(sums)
@@ -42,23 +42,32 @@ class VoxelMerger:
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Mean points (M, 3), their weights (M,), numbers of frames (M,), mean columns (M, C), in key order."""
         self._compact()
-        sums = self._sums[0]
+        keys, sums = self._keys[0], self._sums[0]
         weights = sums[:, 0]
         means = sums[:, 2:] / np.maximum(weights, 1e-30)[:, None]
-        return means[:, :3], weights, sums[:, 1].astype(np.int64), means[:, 3:]
+        points = _cells_of_keys(keys) * self.voxel_size + means[:, :3]
+        return points, weights, sums[:, 1].astype(np.int64), means[:, 3:]
 
     def _compact(self) -> None:
         keys, sums = _reduce(np.concatenate(self._keys), np.concatenate(self._sums))
         self._keys, self._sums, self._rows = [keys], [sums], 0
 
 
-def _keys(points: np.ndarray, voxel_size: float) -> np.ndarray:
-    cells = np.floor(np.asarray(points, dtype=np.float64) / voxel_size).astype(np.int64)
+def _cells(points: np.ndarray, voxel_size: float) -> np.ndarray:
+    """(N, 3) int64 voxel of each point; beyond a million voxels from the origin all meet at the rim."""
     half = 1 << (AXIS_BITS - 1)
-    cells = np.clip(
-        cells + half, 0, (1 << AXIS_BITS) - 1
-    )  # beyond a million voxels from the origin all meet at the rim
-    return (cells[:, 0] << (2 * AXIS_BITS)) | (cells[:, 1] << AXIS_BITS) | cells[:, 2]
+    return np.clip(np.floor(points / voxel_size), -half, half - 1).astype(np.int64)
+
+
+def _keys(cells: np.ndarray) -> np.ndarray:
+    x, y, z = (cells + (1 << (AXIS_BITS - 1))).T
+    return (x << (2 * AXIS_BITS)) | (y << AXIS_BITS) | z
+
+
+def _cells_of_keys(keys: np.ndarray) -> np.ndarray:
+    mask = (1 << AXIS_BITS) - 1
+    stacked = np.stack([keys >> (2 * AXIS_BITS), (keys >> AXIS_BITS) & mask, keys & mask], axis=1)
+    return stacked - (1 << (AXIS_BITS - 1))
 
 
 def _reduce(keys: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

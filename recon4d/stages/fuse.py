@@ -160,7 +160,7 @@ def _merge(
                     mesh.surface.provenance[static][:, None],
                 ],
                 axis=1,
-                dtype=np.float64,
+                dtype=np.float32,
             )
             merger.add(frame.points[static], point_weights(mesh.surface.depth, counts.agreeing)[static], columns)
             bar.advance()
