@@ -87,8 +87,8 @@ class SyntheticScene:
         view = self._view(cam_from_world)
         depth, solid = np.empty(self.camera.shape), np.empty(self.camera.shape, dtype=np.int64)
         local, picture = np.empty((*self.camera.shape, 3)), np.empty((*self.camera.shape, 3), dtype=np.uint8)
-        cast_centres(*view, *now.geometry, depth, solid, local)
-        cast_picture(*view, self.samples, *now.geometry, now.stretch, self._look(), picture)
+        cast_centres(view, now.geometry, depth, solid, local)
+        cast_picture(view, self.samples, now.geometry, (now.stretch, *self._look()), picture)
         return SyntheticFrame(
             name=self.names[i],
             timestamp_s=time_s,
