@@ -149,13 +149,16 @@ def _read_text(path: Path) -> ImportedPoses:
     )
 
 
-def match_to_frames(imported: ImportedPoses, recording: Recording, source_frames: int) -> Matching:
+def match_to_frames(
+    imported: ImportedPoses, recording: Recording, source_frames: int, source_fps: float | None
+) -> Matching:
     """Find the row of each frame: by name, else by time, else by place.
 
     Args:
         imported: the rows.
         recording: the chosen frames.
         source_frames: number of frames in the video or of pictures in the folder.
+        source_fps: of the video; None for pictures.
 
     Raises:
         PosesError: no rule gives a row to any frame, or the number of rows says nothing.
@@ -163,7 +166,7 @@ def match_to_frames(imported: ImportedPoses, recording: Recording, source_frames
     if imported.names is not None:
         return _by_name(imported.names, recording)
     if imported.timestamps_s is not None:
-        timed = _by_time(imported.timestamps_s, recording)
+        timed = _by_time(imported.timestamps_s, recording, source_fps)
         if 2 * len(timed.row_of) >= len(recording):
             return timed
     return _by_row(imported, recording, source_frames)
@@ -192,17 +195,19 @@ def _by_name(names: Sequence[str], recording: Recording) -> Matching:
     return Matching(row_of, "by name")
 
 
-def _by_time(timestamps_s: np.ndarray, recording: Recording) -> Matching:
+def _by_time(timestamps_s: np.ndarray, recording: Recording, source_fps: float | None) -> Matching:
+    """The nearest time within half a frame of the source (of the chosen frames, where the source has no rate)."""
     order = np.argsort(timestamps_s, kind="stable")
     times, wanted = timestamps_s[order], recording.timestamps_s
-    tolerance = 0.5 * float(np.median(np.diff(wanted))) if len(wanted) > 1 else 0.5
+    interval_s = 1 / source_fps if source_fps else float(np.median(np.diff(wanted))) if len(wanted) > 1 else 1.0
+    tolerance = 0.501 * interval_s  # a little more than half: times are written with few digits
     after = np.clip(np.searchsorted(times, wanted), 1, max(len(times) - 1, 1))
     after = np.minimum(after, len(times) - 1)
     before = np.maximum(after - 1, 0)
     nearest = np.where(np.abs(times[before] - wanted) <= np.abs(times[after] - wanted), before, after)
     gap = np.abs(times[nearest] - wanted)
     row_of = {name: int(order[row]) for name, row, far in zip(recording.names, nearest, gap) if far <= tolerance}
-    return Matching(row_of, f"by time, nearest within {tolerance:.3g} s")
+    return Matching(row_of, f"by time, nearest within {tolerance:.2g} s")
 
 
 def _by_row(imported: ImportedPoses, recording: Recording, source_frames: int) -> Matching:

@@ -15,9 +15,9 @@ FEATURES_PER_FRAME = 1000  # the largest ones: they are seen again from other di
 TRAINING_FEATURES = 40_000
 ROUNDS = 8
 CANDIDATES_PER_FRAME = 3
-# A frame seen again shares words; frames of one room always share some. Candidates must be this similar, relative to
-# frames `overlap` apart that see mostly the same things. Geometric verification has the last word, so be generous.
-LEAST_SIMILARITY = 0.35
+# A candidate must be this far on the way from frames of the clip that are merely far apart (0) to frames `overlap`
+# apart (1). Geometric verification has the last word, so be generous.
+LEAST_LIKENESS = 0.35
 
 
 def sequential_pairs(count: int, overlap: int) -> list[tuple[int, int]]:
@@ -95,13 +95,15 @@ def candidates(similarity: np.ndarray, overlap: int) -> list[tuple[int, int]]:
     """The most similar frames further than twice the overlap from each frame, no two of them close together."""
     count = len(similarity)
     index = np.arange(count)
-    usual = np.median([similarity[i, i + overlap] for i in range(count - overlap)])
+    far_apart = similarity[np.abs(index[:, None] - index) > 2 * overlap]
+    strange, usual = np.median(far_apart), np.median(np.diagonal(similarity, overlap))
+    least = max(strange + LEAST_LIKENESS * (usual - strange), 1e-6)
     found = set()
     for i in range(count):
         score = np.where(np.abs(index - i) > 2 * overlap, similarity[i], -1.0)
         for _ in range(CANDIDATES_PER_FRAME):
             j = int(np.argmax(score))
-            if score[j] < max(LEAST_SIMILARITY * usual, 1e-6):
+            if score[j] < least:
                 break
             found.add((min(i, j), max(i, j)))
             score[max(0, j - overlap // 2) : j + overlap // 2 + 1] = -1.0

@@ -19,7 +19,7 @@ from recon4d.poses.native import load_pycolmap
 PAIRS_LOOKED_AT = 48
 MATCHES_PER_PAIR = 256
 LEAST_MATCHES = 30
-TURN_ROUNDS = 6
+TURN_ROUNDS = 10
 FOCALS = np.geomspace(0.35, 4.0, 14)  # of the longest side: 110 to 14 degrees
 RADIALS = (-0.2, -0.1, -0.05, 0.0, 0.05, 0.1)  # at half the diagonal
 # Of the longest side: 1 px at 640. Matches are good to half a pixel; a hand-held pan of a street left 0.0022.

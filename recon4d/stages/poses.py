@@ -164,7 +164,7 @@ def _imported(
 
     frames = workspace.record("frames").summary
     imported = read_import(Path(options.path))
-    matching = match_to_frames(imported, recording, int(frames.get("source_frames", len(recording))))
+    matching = match_to_frames(imported, recording, int(frames["source_frames"]), frames["source_fps"])
     width, height = int(frames["width"]), int(frames["height"])
     size = FrameSize(width, height, *(frames.get("resized_from") or (width, height)))
     lens = knowledge.lens if options.camera is not None else None

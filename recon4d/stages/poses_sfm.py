@@ -87,9 +87,14 @@ class SfmSteps:
         rows = len(imported.world_from_cam)
         self.facts |= {"import": imported.kind, "rule": matching.rule}
         self.part.progress.say(f"  {imported.kind}: {len(matching.row_of)} of {rows} poses matched {matching.rule}")
-        unused = rows - len(set(matching.row_of.values()))
+        if imported.missing:
+            self.part.warn(
+                f"{len(imported.missing)} of {rows} pictures that the import names do not exist (such as "
+                f"{imported.missing[0]})"
+            )
+        used = set(matching.row_of.values())
+        unused = rows - len(used)
         if imported.names is not None and unused:
-            used = set(matching.row_of.values())
             example = next(name for row, name in enumerate(imported.names) if row not in used)
             self.part.warn(f"{unused} of {rows} pictures of the import are not among the frames (such as {example})")
 
