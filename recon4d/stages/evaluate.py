@@ -233,6 +233,8 @@ def _scales(
     """Metres per unit of the estimate, from each place it can come from."""
     from recon4d.evaluation.depth_scores import RatioMedian
 
+    if pairs.is_fitted:
+        return {"clip-median": 1.0, "trajectory": None, "metric": None}
     median = RatioMedian()
     with progress.bar("scale of the clip", len(pairs.names)) as bar:
         for _, pair in pairs:

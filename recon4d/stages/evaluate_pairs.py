@@ -87,7 +87,7 @@ class Pairs:
             raise EvaluationError("evaluate: none of the frames with true depth has a pose: nothing can be scored")
         self.remarks: list[str] = []
         self.stage = options.stage or ("refine" if workspace.record("refine") else "align")
-        self.in_scene_units, self.is_metric = True, False
+        self.in_scene_units, self.is_metric, self.is_fitted = True, False, False
         self._estimate = self._estimator(workspace)
 
     @property
@@ -144,9 +144,10 @@ class Pairs:
             both = valid & known
             fit.add(values[both], 1.0 / truth[both] if kind.is_disparity else truth[both])
         gain, shift = fit.solve()
+        self.is_fitted = True
         self.remarks.append(
             f"{source} is {kind.value}: one scale ({gain:.4g}) and shift ({shift:.4g}) for the whole clip were fitted "
-            "to the truth, as video depth benchmarks do"
+            "to the truth, as video depth benchmarks do; they stand in for the median scale"
         )
         return gain, shift
 
