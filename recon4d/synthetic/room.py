@@ -186,8 +186,10 @@ def _pictures() -> list[Solid]:
         (ABSTRACT, 2.45, 1.72, 0.55, 0.75),
         (LANDSCAPE, 4.20, 1.62, 1.15, 0.75),
     ):
-        framed.append(_box(FRAME, (x - width / 2 - 0.04, 4.97, z - height / 2 - 0.04), (x + width / 2 + 0.04, 5.0, z + height / 2 + 0.04)))  # fmt: skip  # noqa: E501
-        framed.append(_box(material, (x - width / 2, 4.955, z - height / 2), (x + width / 2, 5.0, z + height / 2)))
+        for back, coat, rim in ((4.97, FRAME, 0.04), (4.955, material, 0.0)):
+            half_width, half_height = width / 2 + rim, height / 2 + rim
+            low, high = (x - half_width, back, z - half_height), (x + half_width, 5.0, z + half_height)
+            framed.append(_box(coat, low, high))
     framed.append(_box(ABSTRACT, (0.0, 3.45, 1.35), (0.04, 4.25, 1.95)))
     return framed
 
