@@ -9,8 +9,8 @@ import io
 import json
 import logging
 import os
-import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code: 0, or 1 with one sentence on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=os.environ.get("RECON4D_LOG", "WARNING"), format="%(name)s: %(message)s")
+    # numba names every threading layer it passes over; the next one does the same work.
+    warnings.filterwarnings("ignore", message="The TBB threading layer requires TBB version")
     try:
         return _dispatch(arguments)
     except Recon4dError as error:
@@ -93,8 +95,8 @@ def _disk_sentence(error: OSError) -> str | None:
     """What the disk's refusal means to the user; None for other errors, which are bugs and keep their traceback."""
     where = f" ({error.filename})" if error.filename else ""
     kept = "; what was finished is kept, the same command goes on"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}: free some space{kept}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"the disk is full, or a limit of space is reached{where}: free some space{kept}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write{where}: choose another --out or change its permissions{kept}"
     return None
@@ -286,10 +288,15 @@ def _parse(command: type, arguments: list[str], program: str) -> object:
 
 
 def _parser_sentence(box: str, program: str) -> str:
-    """The parser's boxed message as one sentence."""
-    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()]
-    cut = next((i for i, line in enumerate(box.splitlines()) if i and re.match(r"^│ ─+ │$", line.strip())), len(lines))
-    said = " ".join(line for line in lines[1:cut] if line) or " ".join(line for line in lines if line)
-    meant = list(dict.fromkeys(re.findall(r"^│\s+(--[\w.-]+)", "\n".join(box.splitlines()[cut:]), re.MULTILINE)))
-    hint = f" (perhaps {' or '.join(meant[:3])})" if meant and "Unrecognized" in said else ""
-    return f"{said.rstrip('.')}{hint}: {program} --help lists all options"
+    """The parser's boxed message (drawn with lines or, on plain terminals, dashes) as one sentence."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines()[1:]:  # the first is the box's title
+        text = line.strip(" │╭╮╰╯")
+        if not text.strip("─-"):
+            sections.append([])
+        else:
+            sections[-1].append(text)
+    said, *rest = [section for section in sections if section] or [["the options cannot be understood"]]
+    near = list(dict.fromkeys(line.split()[0] for section in rest for line in section if line.startswith("--")))
+    hint = f" (perhaps {' or '.join(near[:3])})" if near and "Unrecognized" in said[0] else ""
+    return f"{' '.join(said).rstrip('.')}{hint}: {program} --help lists all options"

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from recon4d.synthetic.clip import ClipFiles
 
 SHARED = Path(os.environ.get("RECON4D_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
@@ -23,3 +30,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared_data() -> Path:
     """Folder with `data/`, `golden/`, `models/`; tests that use it carry the marker `shared`."""
     return SHARED
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """A synthetic clip and the scene the whole line made of it."""
+
+    clip: ClipFiles
+    scene: Path  # workspace folder; tests that change it work on a copy
+    output: str  # what the command printed
+
+
+@pytest.fixture(scope="session")
+def reconstructed(tmp_path_factory: pytest.TempPathFactory) -> Reconstructed:
+    """The command line on a short clip, from the video to the exports, with real structure from motion."""
+    from recon4d.synthetic.clip import write_clip
+    from recon4d.synthetic.scene import synthetic_scene
+
+    folder = tmp_path_factory.mktemp("line")
+    clip = write_clip(folder, synthetic_scene(count=24, fps=4.0))
+    scene = folder / "scene"
+    command = [sys.executable, "-m", "recon4d", "run", str(clip.video), "--out", str(scene), "--frames.max-frames", "60"]
+    done = subprocess.run(
+        [*command, "--depth.path", str(clip.simulated_depth)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return Reconstructed(clip, scene, done.stdout)

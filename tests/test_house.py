@@ -10,7 +10,7 @@ import pytest
 import recon4d
 
 PACKAGE = Path(recon4d.__file__).parent
-EVERYONE = {"errors", "_version"}
+EVERYONE = {"errors", "progress", "_version"}
 MAY_IMPORT = {
     "scene": set(),
     "geometry": {"scene"},

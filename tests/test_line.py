@@ -1,0 +1,177 @@
+"""The whole line on the synthetic clip: its accuracy, its files, no-op, changed options, kill and resume."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import open3d as o3d
+import pycolmap
+import pytest
+import trimesh
+
+import recon4d
+from recon4d.stages.evaluate import EvaluateOptions, evaluate
+from recon4d.workspace import Workspace
+
+
+def command(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "recon4d", *map(str, words)], capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+@pytest.fixture
+def scene_copy(reconstructed, tmp_path) -> Path:
+    shutil.copytree(reconstructed.scene, tmp_path / "scene")
+    return tmp_path / "scene"
+
+
+def test_every_stage_is_done(reconstructed):
+    workspace = Workspace(reconstructed.scene)
+    for unit in ("frames", "poses", "depth/precomputed", "align", "mesh", "fuse", "export"):
+        assert workspace.record(unit) is not None, unit
+    assert workspace.record("frames").summary["frames"] == 24
+    assert "kind affine_disparity" in reconstructed.output  # what was detected is said
+    assert "matched to the frames by name" in reconstructed.output
+
+
+def test_accuracy_against_the_truth(reconstructed):
+    clip = reconstructed.clip
+    options = EvaluateOptions(depth_gt=clip.depth, trajectory_gt=clip.trajectory, mask_gt=clip.mask)
+    scores = evaluate(Workspace(reconstructed.scene), options)
+    assert scores["registered"]["share"] >= 0.95
+    assert scores["trajectory"]["ate"]["rmse"] < 0.02  # metres; the path is over a metre long
+    depth = scores["depth"]["clip-median"]["all"]
+    assert depth["abs_rel"] < 0.06  # the simulated depth bends by 5 %
+    assert depth["delta1"] > 0.97
+
+
+def test_second_run_does_nothing_and_says_so(reconstructed):
+    before = {p: p.stat().st_mtime_ns for p in reconstructed.scene.rglob("*.npz")}
+    done = command("run", reconstructed.clip.video, "--out", reconstructed.scene)
+    assert done.returncode == 0
+    assert done.stdout.count("up to date") == 7
+    assert before == {p: p.stat().st_mtime_ns for p in reconstructed.scene.rglob("*.npz")}
+
+
+def test_changed_option_redoes_what_depends_on_it(scene_copy):
+    done = command("run", "--out", scene_copy, "--mesh.max-ratio", 1.1, "--until", "fuse")
+    assert done.returncode == 0, done.stderr
+    assert "redoing mesh, then fuse: changed: --mesh.max-ratio" in done.stdout
+    assert done.stdout.count("up to date") == 4  # frames, poses, depth, align
+    info = command("info", scene_copy).stdout
+    assert "out of date: " in next(line for line in info.splitlines() if "export" in line)
+
+
+def test_verb_keeps_what_is_not_named(scene_copy):
+    assert command("mesh", scene_copy, "--max-ratio", 1.2).returncode == 0
+    done = command("mesh", scene_copy, "--min-angle-deg", 3)
+    assert done.returncode == 0, done.stderr
+    record = Workspace(scene_copy).record("mesh")
+    assert record.options == {"max_ratio": 1.2, "min_angle_deg": 3}
+    assert "fuse, export" in done.stdout  # made from older results now
+    assert command("mesh", scene_copy, "--reset").returncode == 0
+    assert Workspace(scene_copy).record("mesh").options["max_ratio"] == recon4d.MeshOptions().max_ratio
+
+
+def test_killed_run_goes_on_and_ends_with_the_same_files(reconstructed, scene_copy):
+    shutil.rmtree(scene_copy / "align")
+    shutil.rmtree(scene_copy / "mesh")
+    arguments = [sys.executable, "-m", "recon4d", "run", "--out", str(scene_copy), "--until", "mesh"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(scene_copy.glob(".part/align-*/00000*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (scene_copy / "align").exists()
+    assert command("run", "--out", scene_copy, "--until", "mesh").returncode == 0
+    for unit in ("align", "mesh"):
+        for path in sorted((reconstructed.scene / unit).glob("*.npz")):
+            assert path.read_bytes() == (scene_copy / unit / path.name).read_bytes(), path.name
+
+
+def test_readers_give_arrays_that_fit_together(reconstructed):
+    workspace = Workspace(reconstructed.scene)
+    scene = workspace.scene()
+    name = scene.names[5]
+    picture, surface = workspace.picture(name), workspace.scene_depth(name)
+    assert picture.shape[:2] == surface.depth.shape == scene.trajectory[name].camera.shape
+    cloud = scene.frame(name)
+    assert 10_000 < len(cloud) <= picture[..., 0].size
+    view = scene.trajectory[name]
+    pixels = view.camera.project(view.cam_from_world @ cloud.points.astype(np.float64))
+    np.testing.assert_allclose(pixels % 1, 0.5, atol=0.02)  # a frame's points lie on its own pixel centres
+    u, v = pixels.astype(int).T
+    np.testing.assert_array_equal(cloud.colors, picture[v, u])
+
+
+def test_world_is_levelled(reconstructed):
+    up_axis = trajectory_up(reconstructed)
+    assert up_axis[2] > np.cos(np.radians(8))
+
+
+def trajectory_up(reconstructed) -> np.ndarray:
+    """True up (z of the synthetic room) in the exported frame."""
+    from recon4d.formats.trajectories import read_tum
+    from recon4d.geometry.similarity import fit_similarity
+
+    times, truth = read_tum(reconstructed.clip.trajectory)
+    got_times, got = read_tum(reconstructed.scene / "export" / "tum" / "trajectory.tum")
+    rows = [int(np.argmin(np.abs(times - t))) for t in got_times]
+    exported_from_true = fit_similarity(truth.translation[rows], got.translation)
+    return exported_from_true.rotation @ np.array([0.0, 0, 1])
+
+
+def test_exports_open_in_other_programs(reconstructed):
+    export = reconstructed.scene / "export"
+    cloud = o3d.io.read_point_cloud(str(export / "ply" / "static.ply"))
+    assert len(cloud.points) == Workspace(reconstructed.scene).record("fuse").summary["static_points"]
+    assert np.asarray(cloud.colors).std() > 0.05
+    scene = trimesh.load(export / "glb" / "scene.glb")
+    assert len(scene.geometry) >= 24
+    model = pycolmap.Reconstruction(str(export / "colmap" / "sparse" / "0"))
+    assert model.num_reg_images() >= 23
+    frames = json.loads((export / "nerfstudio" / "transforms.json").read_text())["frames"]
+    assert all((export / "nerfstudio" / frame["file_path"]).exists() for frame in frames)
+
+
+def test_info_names_the_key_numbers(reconstructed):
+    text = command("info", reconstructed.scene).stdout
+    for word in ("24 frames of 320x240", "frames have a pose", "median residual", "background of"):
+        assert word in text
+    records = json.loads(command("info", reconstructed.scene, "--json").stdout)
+    assert [record["unit"] for record in records][:2] == ["frames", "poses"]
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("picture_of_depth", ["{scene}", "000004", "{out}/depth.png"]),
+        ("open3d_and_trimesh", ["{scene}", "{out}/background.obj"]),
+        ("reconstruct", ["{clip}", "{depth}", "{scene_copy}"]),
+        ("synthetic_truth", ["{out}/warped.png"]),
+    ],
+)
+def test_examples_run(reconstructed, scene_copy, tmp_path, script, words):
+    places = {
+        "scene": reconstructed.scene,
+        "scene_copy": scene_copy,
+        "clip": reconstructed.clip.video,
+        "depth": reconstructed.clip.simulated_depth,
+        "out": tmp_path,
+    }
+    path = Path(__file__).parents[1] / "examples" / f"{script}.py"
+    assert len(path.read_text().splitlines()) <= 80
+    arguments = [sys.executable, str(path), *(word.format(**places) for word in words)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        if word.startswith("{out}"):
+            assert Path(word.format(**places)).stat().st_size > 1000
