@@ -36,7 +36,7 @@ fi
 stamp=.venv/.recon4d-stamp
 want=$(cat setup.py pyproject.toml constraints-cpu.txt tools/bootstrap.sh | cksum)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$want" ]; then
-  echo "setup: installing Python packages into .venv (about 1 GB to download the first time)"
+  echo "setup: installing Python packages into .venv (the first time about 1 GB, with a CUDA build of torch 3.7 GB)"
   .venv/bin/python -m pip install -q --no-compile -c constraints-cpu.txt ${RECON4D_PIP_ARGS:-} -e ".[dev]"
   .venv/bin/python -c 'import open3d' || { echo "setup: open3d does not load: the system libraries named above are missing" >&2; exit 1; }
   echo "$want" > "$stamp"
