@@ -51,8 +51,10 @@ def view_cloud(
     eye_from_world = _viewpoint(cloud, trajectory, camera, azimuth_deg, elevation_deg, up)
     in_eye = eye_from_world @ cloud.points.astype(np.float64)
     facing = np.einsum("ni,ni->n", cloud.normals @ eye_from_world.rotation.T, in_eye) <= 0  # 0: normal not known
-    # 0.75: discs on a square grid just close its gaps, 1 / sqrt(2); bounded, as lone points have far neighbours.
-    radii = np.clip(0.75 * spacing(cloud.points) * focal / np.maximum(in_eye[:, 2], 1e-9), 0.8, 12.0)
+    # 0.75: discs on a square grid just close its gaps, 1 / sqrt(2). Bounded: lone points have far neighbours.
+    gap = spacing(cloud.points)
+    gap = np.minimum(gap, 1.3 * np.median(gap)) if len(gap) else gap
+    radii = np.clip(0.75 * gap * focal / np.maximum(in_eye[:, 2], 1e-9), 0.8, 12.0)
     picture, depth = splat_points(in_eye[facing], cloud.colors[facing], camera, radii[facing])
     picture = _shade(picture, depth)
     _draw_path(picture, trajectory, eye_from_world, camera, float(np.median(in_eye[:, 2])) if len(in_eye) else 1.0)
