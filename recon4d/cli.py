@@ -22,7 +22,7 @@ from recon4d._version import __version__
 from recon4d.errors import OptionsError, Recon4dError
 from recon4d.progress import for_stream
 from recon4d.stages.evaluate import EvaluateOptions
-from recon4d.workspace import Workspace
+from recon4d.workspace import MARKER, Workspace
 
 USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4D scene
 
@@ -131,9 +131,8 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     scene = _peek(arguments, "--out")
     reset = "--reset" in arguments
-    known = Path(scene) / "recon4d.json" if scene else None
     options = pipeline.Options()
-    if known is not None and known.is_file() and not reset:
+    if scene is not None and (Path(scene) / MARKER).is_file() and not reset:
         options = pipeline.recorded_options(Workspace(scene))
     command = dataclasses.make_dataclass(
         "Run",

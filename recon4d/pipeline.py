@@ -20,7 +20,7 @@ from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions
 from recon4d.stages.poses import PosesOptions
 from recon4d.view.summary import summary_line
-from recon4d.workspace import StageRecord, Workspace
+from recon4d.workspace import MARKER, StageRecord, Workspace
 
 # The whole line as designed. A stage without options below is not built yet: the line runs past its place.
 LINE = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export")
@@ -68,15 +68,25 @@ def run(
         raise OptionsError(f"there is no stage '{until}'; known are {', '.join(BUILT)}")
     if source is not None and not Path(source).exists():
         raise InputError(f"{source} was not found: give a video file or a folder of pictures")
+    stages = BUILT[: BUILT.index(until) + 1]
+    known = (Path(out) / MARKER).is_file()
+    options = absolute_paths(options or (recorded_options(Workspace(out)) if known else Options()))
+    check_options(options, stages)
     workspace = Workspace.create(out)
-    options = absolute_paths(options) if options else recorded_options(workspace)
     recording = resolve_source(workspace, source)
     record_options(workspace, options, recording)
-    stages = BUILT[: BUILT.index(until) + 1]
     announce(workspace, stages, options, recording, progress)
     for stage in stages:
         run_stage(workspace, stage, getattr(options, stage), recording, progress)
     return workspace
+
+
+def check_options(options: Options, stages: tuple[str, ...]) -> None:
+    """Refuse what cannot work before hours of work: every stage that has something to check is asked."""
+    for stage in stages:
+        check = getattr(_module(stage), "check_options", None)
+        if check is not None:
+            check(getattr(options, stage))
 
 
 def run_stage(

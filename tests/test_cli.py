@@ -11,6 +11,7 @@ import pytest
 from recon4d import cli, pipeline
 from recon4d.errors import WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
+from recon4d.formats.pictures import write_picture
 from recon4d.workspace import Workspace
 
 
@@ -67,6 +68,27 @@ def test_unknown_depth_source(capsys, tmp_path):
     assert "no source 'magic'" in sentence(capsys, "depth", tmp_path / "s", "--source", "magic")
 
 
+def test_missing_depth_is_said_before_any_work(capsys, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"not read")
+    said = sentence(capsys, "run", tmp_path / "clip.mp4", "--out", tmp_path / "s")
+    assert "needs --depth.path" in said
+    assert "--until poses" in said
+    said = sentence(capsys, "run", tmp_path / "clip.mp4", "--out", tmp_path / "s", "--depth.path", tmp_path / "d.npz")
+    assert "d.npz was not found" in said
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_picture_has_no_poses_but_may_have_depth(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    write_picture(tmp_path / "one.png", rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    np.savez(tmp_path / "d.npz", depth=rng.uniform(size=(1, 24, 32)))
+    words = ["run", tmp_path / "one.png", "--out", tmp_path / "s", "--depth.path", tmp_path / "d.npz"]
+    assert "--poses.source none" in sentence(capsys, *words)
+    assert "the poses are 'none'" in sentence(capsys, *words, "--poses.source", "none")
+    depth = Workspace(tmp_path / "s").depth_map("one", "precomputed")
+    assert depth.values.shape == (24, 32)
+
+
 def test_no_such_file_leaves_no_scene_behind(capsys, tmp_path):
     assert "was not found" in sentence(capsys, "run", tmp_path / "no.mp4", "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
@@ -76,7 +98,9 @@ def test_scene_that_is_none(capsys, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     assert "is no recon4d scene" in sentence(capsys, "info", tmp_path)
     assert "is no recon4d scene" in sentence(capsys, "align", tmp_path)
-    assert "nothing was touched" in sentence(capsys, "run", tmp_path / "letter.txt", "--out", tmp_path)
+    assert "nothing was touched" in sentence(
+        capsys, "run", tmp_path / "letter.txt", "--out", tmp_path, "--until", "poses"
+    )
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
 
@@ -88,7 +112,8 @@ def test_stage_before_its_time(capsys, tmp_path):
 
 def test_output_that_cannot_be_written(capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")  # works as root too, unlike taking permissions away
-    assert "cannot be written" in sentence(capsys, "run", __file__, "--out", tmp_path / "file" / "s")
+    said = sentence(capsys, "run", __file__, "--out", tmp_path / "file" / "s", "--until", "poses")
+    assert "cannot be written" in said
 
 
 def test_permission_denied_is_one_sentence(capsys, monkeypatch, tmp_path):
@@ -117,11 +142,9 @@ def test_really_full_disk(tmp_path):
         "from recon4d import cli; sys.exit(cli.main(sys.argv[1:]))"
     )
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    from recon4d.formats.pictures import write_picture
-
     (tmp_path / "in").mkdir()
     write_picture(tmp_path / "in" / "a.png", picture)
-    words = ["run", tmp_path / "in", "--out", tmp_path / "s", "--poses.source", "none", "--frames.max-size", "48"]
+    words = ["run", tmp_path / "in", "--out", tmp_path / "s", "--until", "poses", "--frames.max-size", "48"]
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
     )

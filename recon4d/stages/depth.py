@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from recon4d.errors import DepthError, OptionsError
+from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.progress import Progress
 from recon4d.stages.common import BY_CONTENT, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
@@ -43,12 +43,10 @@ class DepthOptions:
 
 def run(workspace: Workspace, options: DepthOptions, progress: Progress | None = None) -> list[StageRecord]:
     """Make the depth of every named source; one record each."""
-    names = [name.strip() for name in options.source.split(",") if name.strip()]
-    if not names or len(set(names)) != len(names):
-        raise OptionsError(f"depth: '{options.source}' names no source, or one twice: see --depth.source")
+    check_options(options)
     from recon4d.depth import source_opener
 
-    openers = {name: source_opener(name) for name in names}  # an unknown name fails before any work
+    openers = {name: source_opener(name) for name in _source_names(options)}
     return [
         execute(
             workspace,
@@ -61,6 +59,29 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
         )
         for name, opener in openers.items()
     ]
+
+
+def check_options(options: DepthOptions) -> None:
+    """Refuse what cannot work, before any work is done. Raises OptionsError or InputError."""
+    from recon4d.depth import SOURCES
+
+    names = _source_names(options)
+    if not names or len(set(names)) != len(names):
+        raise OptionsError(f"depth: '{options.source}' names no source, or one twice: see --depth.source")
+    unknown = [name for name in names if name not in SOURCES]
+    if unknown:
+        raise OptionsError(f"depth: there is no source '{unknown[0]}'; known are {', '.join(SOURCES)}")
+    if options.path is None:
+        raise OptionsError(
+            "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of depth "
+            "files; without depth, --until poses gives cameras and sparse points"
+        )
+    if not Path(options.path).exists():
+        raise InputError(f"depth: {options.path} was not found: correct --depth.path")
+
+
+def _source_names(options: DepthOptions) -> list[str]:
+    return [name.strip() for name in options.source.split(",") if name.strip()]
 
 
 def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: object) -> dict[str, object]:
@@ -89,16 +110,11 @@ def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: 
 
 
 def _request(options: DepthOptions) -> object:
-    """The options in the depth room's own words. Raises OptionsError."""
+    """The options in the depth room's own words."""
     from recon4d.depth.matching import RowCounting
     from recon4d.depth.precomputed import PrecomputedRequest
     from recon4d.scene.depth import DepthKind
 
-    if options.path is None:
-        raise OptionsError(
-            "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of depth "
-            "files (recon4d demo shows the whole line without either)"
-        )
     return PrecomputedRequest(
         path=Path(options.path),
         kind=None if options.kind == "auto" else DepthKind(options.kind),
