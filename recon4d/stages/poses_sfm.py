@@ -21,7 +21,7 @@ from recon4d.poses.given import model_for_triangulation
 from recon4d.poses.imports import ImportedPoses, Matching
 from recon4d.poses.intrinsics import Knowledge, LensKnowledge
 from recon4d.poses.lens import Lens
-from recon4d.poses.mapping import MappingOptions, reconstruct, triangulate
+from recon4d.poses.mapping import MappingOptions, estimate_focal, reconstruct, triangulate
 from recon4d.poses.native import SEED, load_pycolmap
 from recon4d.poses.pairs import all_pairs, loop_pairs, sequential_pairs
 from recon4d.poses.parallax import check_motion, measure_motion
@@ -65,6 +65,8 @@ class SfmSteps:
             )
         self._features_and_matches(dict.fromkeys(self.recording.names, knowledge))
         self._step("motion", lambda: self._check_motion(knowledge))
+        if knowledge.knowledge is Knowledge.GUESS:
+            self._step("focal", self._estimate_focal)
         self._step("model", lambda: self._map(knowledge))
         solution = self._solution(self._model())
         self._say_little_parallax(knowledge)
@@ -169,6 +171,10 @@ class SfmSteps:
             "displacement_px": round(motion.displacement_px, 2),
             "parallax_px": round(motion.parallax_px, 2),
         }
+
+    def _estimate_focal(self) -> None:
+        focal_px = estimate_focal(self.database, self.folder / "mapper")
+        self.facts |= {"focal_estimate_px": None if focal_px is None else round(focal_px, 2)}
 
     def _map(self, knowledge: LensKnowledge) -> None:
         frames, options = len(self.recording), self.options
