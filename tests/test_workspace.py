@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recon4d.errors import WorkspaceError
-from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, execute, stage_key
+from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, execute, peak_memory_mb, reset_peak_memory, stage_key
 from recon4d.workspace import FORMAT, MARKER, StageRecord, Workspace
 
 
@@ -149,3 +149,15 @@ def test_reading_a_stage_that_is_not_done_names_the_command(tmp_path):
     workspace = Workspace.create(tmp_path / "s")
     with pytest.raises(WorkspaceError, match="run recon4d poses"):
         workspace.trajectory()
+
+
+def test_peak_memory_is_the_stages_own():
+    reset_peak_memory()
+    before = peak_memory_mb()
+    block = bytearray(200 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    with_block = peak_memory_mb()
+    del block
+    reset_peak_memory()
+    assert with_block > before + 150
+    assert peak_memory_mb() < with_block - 100

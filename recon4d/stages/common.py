@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -42,6 +43,7 @@ def execute(
         return done
     progress.say(f"{unit}: working")
     started = time.monotonic()
+    reset_peak_memory()
     part = workspace.start(unit, key, progress)
     summary = work(part)
     record = StageRecord(
@@ -102,6 +104,19 @@ def content_hash(path: Path) -> str:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, MB (0.0 where the system does not tell)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+    """Peak resident memory since `reset_peak_memory`, MB.
+
+    `getrusage` would not do: its peak survives exec, so a small process started by a large one looks large.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError, ValueError):  # not Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+def reset_peak_memory() -> None:
+    """Let the peak start anew, so that a stage does not carry the one before it (Linux; elsewhere it does)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
