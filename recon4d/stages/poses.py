@@ -82,7 +82,7 @@ def run(workspace: Workspace, options: PosesOptions, progress: Progress | None =
         InputError: the import cannot be read.
         OptionsError: options that contradict each other.
     """
-    _check_options(options)
+    check_options(options)
     return execute(
         workspace,
         "poses",
@@ -94,7 +94,8 @@ def run(workspace: Workspace, options: PosesOptions, progress: Progress | None =
     )
 
 
-def _check_options(options: PosesOptions) -> None:
+def check_options(options: PosesOptions) -> None:
+    """Refuse what cannot work, before any work is done. Raises OptionsError."""
     if options.source == "import" and options.path is None:
         raise OptionsError("poses: --poses.source import needs --poses.path: the model or trajectory to read")
     if options.source != "import" and options.path is not None:
@@ -126,7 +127,10 @@ def _work(workspace: Workspace, options: PosesOptions, part: StagePart) -> dict[
     points = _write_model(part, recording, solution, trajectory, lenses)
     _write_records(part.path, trajectory, lenses)
     summary = _summary(options, recording, solution, trajectory, lenses) | points | steps.facts
-    shutil.rmtree(part.path / "sfm", ignore_errors=True)  # the database: large, and of no use to anyone later
+    # Large, and of no use to anyone later. The database goes first: without it a resumed run starts the steps anew,
+    # so a kill amid this leaves nothing that is taken for done.
+    (part.path / "sfm" / "database.db").unlink(missing_ok=True)
+    shutil.rmtree(part.path / "sfm", ignore_errors=True)
     return summary
 
 
