@@ -50,9 +50,8 @@ def reconstructed(tmp_path_factory: pytest.TempPathFactory) -> Reconstructed:
     folder = tmp_path_factory.mktemp("line")
     clip = write_clip(folder, synthetic_scene(count=24, fps=4.0))
     scene = folder / "scene"
-    command = [sys.executable, "-m", "recon4d", "run", str(clip.video), "--out", str(scene), "--frames.max-frames", "60"]
-    done = subprocess.run(
-        [*command, "--depth.path", str(clip.simulated_depth)], capture_output=True, text=True, check=False
-    )
+    words = ["run", clip.video, "--out", scene, "--frames.max-frames", 60, "--depth.path", clip.simulated_depth]
+    command = [sys.executable, "-m", "recon4d", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Reconstructed(clip, scene, done.stdout)
