@@ -184,18 +184,13 @@ def _stage(stage: str, arguments: list[str]) -> int:
     progress = for_stream(sys.stdout)
     pipeline.announce(workspace, (stage,), chosen, source, progress)
     pipeline.run_stage(workspace, stage, getattr(chosen, stage), source, progress)
-    later = [s for s in pipeline.BUILT if _is_stale(workspace, s)]
+    later = list(pipeline.stale_units(workspace))
     if later:
         print(
             f"made from older results now: {', '.join(later)}; bring them up to date with "
             f"recon4d run --out {workspace.root}"
         )
     return 0
-
-
-def _is_stale(workspace: Workspace, stage: str) -> bool:
-    records = [workspace.record(unit) for unit in pipeline.units_of(workspace, stage)]
-    return any(pipeline.stale_reason(workspace, record) for record in records)
 
 
 def _info(arguments: list[str]) -> int:
@@ -207,11 +202,10 @@ def _info(arguments: list[str]) -> int:
         units = [unit for stage in pipeline.LINE for unit in pipeline.units_of(workspace, stage)]
         print(json.dumps([dataclasses.asdict(workspace.record(unit)) for unit in units], indent=1))
         return 0
-    states = {}
+    states, stale = {}, pipeline.stale_units(workspace)
     for stage in pipeline.BUILT:
         for unit in pipeline.units_of(workspace, stage) or [stage]:
-            record = workspace.record(unit)
-            states[unit] = (record, pipeline.stale_reason(workspace, record) if record else None)
+            states[unit] = (workspace.record(unit), stale.get(unit))
     print(scene_info(workspace, states))
     return 0
 

@@ -128,13 +128,27 @@ def _why_stale(workspace: Workspace, record: StageRecord, options: object, sourc
         if changed:
             return f"changed: {', '.join(f'--{stage}.{name}'.replace('_', '-') for name in changed)}"
         return "its input or the program changed"
-    return stale_reason(workspace, record)
+    return stale_units(workspace).get(record.unit)
 
 
-def stale_reason(workspace: Workspace, record: StageRecord) -> str | None:
-    """Why a finished unit does not belong to the results it was made from any more; None when it does."""
-    newer = [unit for unit, key in record.inputs.items() if (r := workspace.record(unit)) is None or r.key != key]
-    return f"{', '.join(newer)} changed since" if newer else None
+def stale_units(workspace: Workspace) -> dict[str, str]:
+    """Finished units that no longer belong to the results they were made from, and why, in the order of the line."""
+    stale: dict[str, str] = {}
+    for stage in BUILT:
+        for unit in units_of(workspace, stage):
+            inputs = workspace.record(unit).inputs
+            newer = [name for name, key in inputs.items() if _key_of(workspace, name) != key]
+            older = [name for name in inputs if name in stale]
+            if newer:
+                stale[unit] = f"{', '.join(newer)} changed since"
+            elif older:
+                stale[unit] = f"made from {', '.join(older)}, out of date too"
+    return stale
+
+
+def _key_of(workspace: Workspace, unit: str) -> str | None:
+    record = workspace.record(unit)
+    return record.key if record else None
 
 
 def units_of(workspace: Workspace, stage: str) -> list[str]:

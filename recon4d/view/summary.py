@@ -42,6 +42,14 @@ def _align(s: Summary) -> str:
     return text + (f", {scale:.4g} metres per unit" if scale else ", size in metres not known")
 
 
+def _mesh(s: Summary) -> str:
+    return f"{s['frames']} frames cut at their silhouettes"
+
+
+def _export(s: Summary) -> str:
+    return f"{s['files']} files, {s['size_mb']:.0f} MB, {s['up']} up, in {s['units']}"
+
+
 def _fuse(s: Summary) -> str:
     return (
         f"background of {s['static_points']} points and {s['static_triangles']} triangles; "
@@ -60,5 +68,7 @@ _LINES: dict[str, Callable[[Summary], str]] = {
     "poses": _poses,
     "depth": _depth,
     "align": _align,
+    "mesh": _mesh,
     "fuse": _fuse,
+    "export": _export,
 }
