@@ -13,7 +13,6 @@ from recon4d.formats.masks import match_masks, read_mask
 from recon4d.formats.photos import (
     fitted_size,
     list_pictures,
-    natural_key,
     read_photo,
     read_photo_header,
     resized,
@@ -49,11 +48,6 @@ def test_a_portrait_photo_is_read_upright(tmp_path):
     photo = read_photo_header(path)
     assert (photo.width, photo.height, photo.is_plain) == (30, 40, False)
     np.testing.assert_array_equal(load(path), np.rot90(stored, -1))
-
-
-def test_natural_order():
-    names = ["frame10.png", "frame2.png", "Frame1.png", "a.png"]
-    assert sorted(names, key=natural_key) == ["a.png", "Frame1.png", "frame2.png", "frame10.png"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tiff", "bmp"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.natural import natural_key
 from recon4d.formats.pictures import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ class Photo:
     has_alpha: bool
     focal_px: float | None  # in pixels of this picture
     taken_s: float | None  # seconds of an arbitrary clock
-
-
-def natural_key(text: str) -> list[tuple[int, int | str]]:
-    """Sort key in which frame2 comes before frame10."""
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"([0-9]+)", text) if part]
 
 
 def list_pictures(folder: Path) -> tuple[list[Path], list[str]]:
