@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint
 
 setup:
 	@bash tools/bootstrap.sh

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -153,16 +153,19 @@ def _run(arguments: list[str]) -> int:
     command.__doc__ = "Reconstruct a video or a folder of pictures."
     given = _parse(command, arguments, "recon4d run")
     chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})
-    workspace = pipeline.run(given.input, given.out, until=given.until, progress=for_stream(sys.stdout), options=chosen)
+    with _recorded_options_count(options):
+        workspace = pipeline.run(
+            given.input, given.out, until=given.until, progress=for_stream(sys.stdout), options=chosen
+        )
     print(f"done: {workspace.root}")
     return 0
 
 
 def _stage(stage: str, arguments: list[str]) -> int:
     kind = pipeline.OPTIONS[stage]
-    scene = next((a for a in arguments if not a.startswith("-")), None)
+    scene = next((a for a in arguments if (Path(a) / MARKER).is_file()), None)  # wherever it stands among the options
     options = kind()
-    if scene is not None and "--reset" not in arguments and not {"-h", "--help"} & set(arguments):
+    if scene is not None and "--reset" not in arguments:
         options = getattr(pipeline.recorded_options(Workspace(scene)), stage)
     command = dataclasses.make_dataclass(
         stage.capitalize(),
@@ -176,14 +179,8 @@ def _stage(stage: str, arguments: list[str]) -> int:
     command.__doc__ = f"Run the stage {stage} alone."
     given = _parse(command, arguments, f"recon4d {stage}")
     workspace = Workspace(given.scene)
-    source = pipeline.resolve_source(workspace, None)
-    chosen = dataclasses.replace(
-        pipeline.recorded_options(workspace), **{stage: pipeline.stage_with_absolute_paths(given.options)}
-    )
-    pipeline.record_options(workspace, chosen, source)
-    progress = for_stream(sys.stdout)
-    pipeline.announce(workspace, (stage,), chosen, source, progress)
-    pipeline.run_stage(workspace, stage, getattr(chosen, stage), source, progress)
+    with _recorded_options_count(options):
+        pipeline.run_one(workspace, stage, given.options, for_stream(sys.stdout))
     later = list(pipeline.stale_units(workspace))
     if later:
         print(
@@ -191,6 +188,17 @@ def _stage(stage: str, arguments: list[str]) -> int:
             f"recon4d run --out {workspace.root}"
         )
     return 0
+
+
+@contextlib.contextmanager
+def _recorded_options_count(recorded: object) -> Iterator[None]:
+    """Remind of the options a scene has recorded when options contradict each other."""
+    try:
+        yield
+    except OptionsError as error:
+        if recorded == type(recorded)():
+            raise
+        raise OptionsError(f"{error} (what the scene has recorded counts too: --reset forgets it)") from None
 
 
 def _info(arguments: list[str]) -> int:

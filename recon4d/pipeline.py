@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from recon4d.errors import InputError, OptionsError, WorkspaceError
+from recon4d.errors import InputError, OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.progress import Progress, Silent
 from recon4d.stages.align import AlignOptions
@@ -20,7 +23,7 @@ from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions
 from recon4d.stages.poses import PosesOptions
 from recon4d.view.summary import summary_line
-from recon4d.workspace import MARKER, StageRecord, Workspace
+from recon4d.workspace import MARKER, StageRecord, Workspace, write_text
 
 # The whole line as designed. A stage without options below is not built yet: the line runs past its place.
 LINE = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export")
@@ -73,12 +76,26 @@ def run(
     options = absolute_paths(options or (recorded_options(Workspace(out)) if known else Options()))
     check_options(options, stages)
     workspace = Workspace.create(out)
-    recording = resolve_source(workspace, source)
-    record_options(workspace, options, recording)
-    announce(workspace, stages, options, recording, progress)
-    for stage in stages:
-        run_stage(workspace, stage, getattr(options, stage), recording, progress)
+    with workspace.lock():
+        recording = resolve_source(workspace, source)
+        with recorded(workspace, options, recording):
+            announce(workspace, stages, options, recording, progress)
+            for stage in stages:
+                run_stage(workspace, stage, getattr(options, stage), recording, progress)
     return workspace
+
+
+def run_one(workspace: Workspace, stage: str, options: object, progress: Progress | None = None) -> None:
+    """Run one stage alone with these options and record them; the other stages keep theirs. Raises Recon4dError."""
+    progress = progress or Silent()
+    options = stage_with_absolute_paths(options)
+    chosen = dataclasses.replace(recorded_options(workspace), **{stage: options})
+    check_options(chosen, (stage,))
+    with workspace.lock():
+        source = resolve_source(workspace, None)
+        with recorded(workspace, chosen, source, forget_on=Recon4dError):
+            announce(workspace, (stage,), chosen, source, progress)
+            run_stage(workspace, stage, options, source, progress)
 
 
 def check_options(options: Options, stages: tuple[str, ...]) -> None:
@@ -171,10 +188,29 @@ def absolute_paths(options: Options) -> Options:
 
 def stage_with_absolute_paths(options: object) -> object:
     """One stage's options with absolute paths."""
-    paths = {
-        f.name: v.resolve() for f in dataclasses.fields(options) if isinstance(v := getattr(options, f.name), Path)
-    }
+    hints = typing.get_type_hints(type(options))
+    paths = {}
+    for option in dataclasses.fields(options):
+        value = getattr(options, option.name)
+        if value is not None and Path in (hints[option.name], *typing.get_args(hints[option.name])):
+            paths[option.name] = Path(value).resolve()  # Python users may have given a text
     return dataclasses.replace(options, **paths)
+
+
+@contextmanager
+def recorded(
+    workspace: Workspace, options: Options, source: Path, forget_on: type[Recon4dError] = OptionsError
+) -> Iterator[None]:
+    """Write `options.toml` for a run; options it refuses are forgotten again, so that the next run can work."""
+    path = workspace.root / OPTIONS_FILE
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    record_options(workspace, options, source)
+    try:
+        yield
+    except forget_on:
+        if before is not None:
+            write_text(path, before)
+        raise
 
 
 def record_options(workspace: Workspace, options: Options, source: Path) -> None:

@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon4d._version import __version__
-from recon4d.errors import WorkspaceError
+from recon4d.errors import InputError, WorkspaceError
 from recon4d.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -198,58 +199,92 @@ class Workspace:
                 self.unit_dir(unit).parent.mkdir(parents=True, exist_ok=True)
                 os.rename(record.parent, self.unit_dir(unit))
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of this scene while the block lasts. Raises WorkspaceError when one is at work."""
+        import fcntl
+
+        with open(self.root / ".lock", "w", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkspaceError(f"another recon4d is at work on {self.root}: wait for it, or stop it") from None
+            yield
+
+    @contextmanager
+    def _reading(self, unit: str, by: str) -> Iterator[Path]:
+        """The folder of a finished unit; what is missing or damaged in it becomes one sentence with the way out."""
+        self.need(unit, by)
+        try:
+            yield self.unit_dir(unit)
+        except (InputError, FileNotFoundError, KeyError, ValueError) as error:
+            raise WorkspaceError(
+                f"{self.unit_dir(unit)} is damaged ({error}): delete that folder and run recon4d run --out {self.root}"
+            ) from error
+
     # -- lazy readers: one item at a time, as our nouns ----------------------------------------------------------
 
     def recording(self) -> Recording:
         """The chosen frames and where their pictures lie."""
         from recon4d.formats.frames_table import read_recording
 
-        self.need("frames", "recording")
-        return read_recording(self.unit_dir("frames"))
+        with self._reading("frames", "recording") as folder:
+            return read_recording(folder)
 
     def trajectory(self) -> Trajectory:
         """Cameras of the frames: the refined ones once `refine` is done, else those of `poses`."""
         from recon4d.formats.cameras_json import read_trajectory
 
-        unit = "refine" if self.record("refine") else "poses"
-        self.need(unit, "trajectory")
-        return read_trajectory(self.unit_dir(unit) / "cameras.json")
+        with self._reading("refine" if self.record("refine") else "poses", "trajectory") as folder:
+            return read_trajectory(folder / "cameras.json")
 
     def sparse_model(self) -> SparseModel:
         """The sparse points of structure from motion and where each frame saw them."""
         from recon4d.formats.colmap_model import read_sparse_model
 
-        self.need("poses", "sparse_model")
-        return read_sparse_model(self.unit_dir("poses") / "sparse")
+        with self._reading("poses", "sparse_model") as folder:
+            return read_sparse_model(folder / "sparse")
 
     def picture_path(self, name: str) -> Path:
         """Undistorted picture of a frame. Raises WorkspaceError."""
-        for suffix in (".jpg", ".png"):
-            path = self.unit_dir("poses") / "images" / f"{name}{suffix}"
-            if path.exists():
-                return path
-        raise WorkspaceError(f"{self.root}: poses has no picture of frame {name}: run recon4d poses {self.root} again")
+        with self._reading("poses", "picture") as folder:
+            for suffix in (".jpg", ".png"):
+                path = folder / "images" / f"{name}{suffix}"
+                if path.exists():
+                    return path
+            raise FileNotFoundError(f"images/{name} is missing")
 
     def picture(self, name: str) -> np.ndarray:
         """(H, W, 3) uint8 RGB undistorted picture of a frame."""
         from recon4d.formats.pictures import read_rgb
 
-        return read_rgb(self.picture_path(name))
+        path = self.picture_path(name)
+        with self._reading("poses", "picture"):
+            return read_rgb(path)
+
+    def ignored(self, name: str) -> np.ndarray | None:
+        """(H, W) bool: undistorted pixels a user's mask takes out of poses and background; None where there is none."""
+        from recon4d.formats.pictures import read_grey
+
+        with self._reading("poses", "ignored") as folder:
+            path = folder / "masks" / f"{name}.png"
+            return read_grey(path) > 127 if path.exists() else None
 
     def depth_map(self, name: str, source: str) -> DepthMap:
         """Depth of one frame as the source gave it."""
         from recon4d.formats.arrays import read_depth_map
         from recon4d.scene.depth import DepthKind
 
-        record = self.need(f"depth/{source}", "depth_map")
-        return read_depth_map(self.unit_dir(record.unit) / f"{name}.npz", DepthKind(record.summary["kind"]))
+        unit = f"depth/{source}"
+        with self._reading(unit, "depth_map") as folder:
+            return read_depth_map(folder / f"{name}.npz", DepthKind(self.record(unit).summary["kind"]))
 
     def scene_depth(self, name: str, unit: str = "align") -> SceneDepth:
         """Depth of one frame in scene units, from ``align``, ``mesh`` or ``refine``."""
         from recon4d.formats.arrays import read_scene_depth
 
-        self.need(unit, "scene_depth")
-        return read_scene_depth(self.unit_dir(unit) / f"{name}.npz")
+        with self._reading(unit, "scene_depth") as folder:
+            return read_scene_depth(folder / f"{name}.npz")
 
     def surface_unit(self) -> str:
         """The unit with the best surfaces so far: ``refine`` if done, else ``mesh``."""
@@ -259,37 +294,36 @@ class Workspace:
         """Surface of one frame, the refined one once `refine` is done."""
         from recon4d.formats.arrays import read_depth_mesh
 
-        unit = self.surface_unit()
-        self.need(unit, "depth_mesh")
-        return read_depth_mesh(self.unit_dir(unit) / f"{name}.npz")
+        with self._reading(self.surface_unit(), "depth_mesh") as folder:
+            return read_depth_mesh(folder / f"{name}.npz")
 
     def static_cloud(self) -> PointCloud:
         """The fused background, world frame, scene units."""
         from recon4d.formats.ply import read_cloud
 
-        self.need("fuse", "static_cloud")
-        return read_cloud(self.unit_dir("fuse") / "static.ply")
+        with self._reading("fuse", "static_cloud") as folder:
+            return read_cloud(folder / "static.ply")
 
     def static_mesh(self) -> TriMesh:
         """The fused background as a mesh, world frame, scene units."""
         from recon4d.formats.ply import read_mesh
 
-        self.need("fuse", "static_mesh")
-        return read_mesh(self.unit_dir("fuse") / "static_mesh.ply")
+        with self._reading("fuse", "static_mesh") as folder:
+            return read_mesh(folder / "static_mesh.ply")
 
     def scene(self) -> Scene4D:
         """The whole result; clouds of single frames are read when asked for."""
         from recon4d.formats.scene_json import read_scene
 
-        self.need("fuse", "scene")
-        return read_scene(self.unit_dir("fuse") / "scene.json")
+        with self._reading("fuse", "scene") as folder:
+            return read_scene(folder / "scene.json")
 
     def frame_cloud(self, name: str) -> PointCloud:
         """All points of one frame, world frame, scene units."""
         from recon4d.formats.ply import read_cloud
 
-        self.need("fuse", "frame_cloud")
-        return read_cloud(self.unit_dir("fuse") / "frames" / f"{name}.ply")
+        with self._reading("fuse", "frame_cloud") as folder:
+            return read_cloud(folder / "frames" / f"{name}.ply")
 
 
 def write_text(path: Path, text: str) -> None:

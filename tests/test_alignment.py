@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recon4d.errors import AlignmentError
-from recon4d.geometry.alignment import fit_frame, smooth_fits, to_domain, z_from_values
+from recon4d.geometry.alignment import fit_frame, rank_agreement, smooth_fits, to_domain, z_from_values
 from recon4d.geometry.levelling import levelled_from_cameras
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.transforms import Rigid3
@@ -58,6 +58,14 @@ def test_depth_the_wrong_way_round_is_refused():
     z = np.random.default_rng(3).uniform(1, 5, 50)
     with pytest.raises(AlignmentError, match="fall"):
         fit_frame(z, z, DepthKind.AFFINE_DISPARITY)
+
+
+@pytest.mark.parametrize("kind", list(DepthKind))
+def test_rank_agreement_tells_the_wrong_way_round(kind):
+    z = np.random.default_rng(5).uniform(1, 5, 40)
+    d = values_of(z, kind, 0.7, 0.1)
+    assert rank_agreement(d, z, kind) == pytest.approx(1.0)
+    assert rank_agreement(-3 * d + 7, z, kind) == pytest.approx(-1.0)
 
 
 def test_one_point_is_too_few_for_gain_and_shift():
@@ -114,7 +122,8 @@ def test_no_frame_with_points_is_refused():
 def test_metric_depth_tells_the_scale_by_hand():
     scale = metric_scale(np.full(10, 4.0), DepthKind.METRIC_Z)  # z = 4 units per metre
     assert scale["metres_per_unit"] == pytest.approx(0.25)
-    assert scale["interval_95"] == pytest.approx([0.25, 0.25])
+    half = 1.96 * 0.02  # gains that agree leave the structure's own 2 %
+    assert scale["interval_95"] == pytest.approx([0.25 * np.exp(-half), 0.25 * np.exp(half)])
     assert metric_scale(np.ones(3), DepthKind.AFFINE_DISPARITY)["metres_per_unit"] is None
 
 

@@ -163,3 +163,21 @@ def test_folder_without_depth_and_missing_path_are_refused(tmp_path):
         open_depth_files(tmp_path)
     with pytest.raises(InputError, match="was not found"):
         open_depth_files(tmp_path / "nothing.npz")
+
+
+def test_unpadded_names_keep_their_order(tmp_path):
+    for k in range(12):
+        np.save(tmp_path / f"depth_{k}.npy", np.full((6, 8), 1.0 + k))
+    files = open_depth_files(tmp_path)
+    assert [files.row(k)[0, 0] for k in range(12)] == [1.0 + k for k in range(12)]
+
+
+def test_eight_bit_numbers_do_not_become_millimetres():
+    with pytest.raises(DepthError, match=r"8-bit .* --depth\.kind"):
+        detect_kind("depth", [np.arange(9, dtype=np.uint8)])
+
+
+def test_names_with_spaces_are_one_name_a_line(tmp_path):
+    (tmp_path / "names.txt").write_text("000003\n\nBild 1 ü\n000006\n")
+    with pytest.raises(DepthError, match="1 of 3 frames"):
+        match_rows(recording(), 3, None, RowCounting(names_file=tmp_path / "names.txt"), 9)

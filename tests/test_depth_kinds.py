@@ -118,3 +118,31 @@ def test_depth_of_another_length_is_refused(reconstructed, workspace, tmp_path):
     np.savez(tmp_path / "d.npz", depth=np.random.default_rng(0).uniform(size=(7, 24, 32)))
     with pytest.raises(DepthError, match="7 frames of depth, 24 chosen frames and 24 in the source"):
         depth.run(workspace, depth.DepthOptions(path=tmp_path / "d.npz"))
+
+
+def test_disparity_of_any_scale_is_not_taken_for_metres(reconstructed, workspace, tmp_path):
+    path = write_stack(reconstructed, workspace, DepthKind.AFFINE_DISPARITY, tmp_path / "d.npz")
+    with np.load(path) as arrays:
+        np.savez(path, depth=1000 * arrays["depth"] + 50, names=arrays["names"])
+    assert depth.run(workspace, depth.DepthOptions(path=path))[0].summary["kind"] == "metric_z"  # detected, wrongly
+    with pytest.raises(AlignmentError, match=r"it is not metric_z; name the right kind \(a kind of disparity"):
+        align.run(workspace, align.AlignOptions())
+
+
+def test_scene_z_in_other_units_is_refused(reconstructed, workspace, tmp_path):
+    path = write_stack(reconstructed, workspace, DepthKind.METRIC_Z, tmp_path / "d.npz")
+    depth.run(workspace, depth.DepthOptions(path=path, kind="scene_z"))
+    with pytest.raises(AlignmentError, match="as scene_z the depth is"):
+        align.run(workspace, align.AlignOptions())
+
+
+def test_one_inverted_frame_is_named(reconstructed, workspace, tmp_path):
+    path = write_stack(reconstructed, workspace, DepthKind.AFFINE_DISPARITY, tmp_path / "d.npz")
+    name = workspace.trajectory().names[7]
+    with np.load(path) as arrays:
+        stack = arrays["depth"].copy()
+        stack[7] = stack[7].max() - stack[7]
+        np.savez(path, depth=stack, names=arrays["names"])
+    depth.run(workspace, depth.DepthOptions(path=path, kind="affine_disparity"))
+    warnings = align.run(workspace, align.AlignOptions()).warnings
+    assert any("contradicts the structure" in warning and name in warning for warning in warnings)

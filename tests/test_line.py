@@ -16,6 +16,7 @@ import pytest
 import trimesh
 
 import recon4d
+from recon4d.stages import fuse
 from recon4d.stages.evaluate import EvaluateOptions, evaluate
 from recon4d.workspace import Workspace
 
@@ -175,3 +176,77 @@ def test_examples_run(reconstructed, scene_copy, tmp_path, script, words):
     for word in words:
         if word.startswith("{out}"):
             assert Path(word.format(**places)).stat().st_size > 1000
+
+
+def paint(scene: Path, name: str, columns: slice) -> None:
+    """Give part of a frame's undistorted picture a colour that nothing in the room has."""
+    from recon4d.formats.pictures import read_rgb, write_picture
+
+    path = scene / "poses" / "images" / f"{name}.jpg"
+    picture = read_rgb(path)
+    picture[:, columns] = (255, 0, 255)
+    path.unlink()  # it may share its bytes with frames/
+    write_picture(path, picture)
+
+
+def magenta_share(colors: np.ndarray) -> float:
+    return float(((colors[:, 0] > 200) & (colors[:, 1] < 60) & (colors[:, 2] > 200)).mean())
+
+
+def test_interpolated_poses_are_no_evidence(scene_copy):
+    workspace = Workspace(scene_copy)
+    name = workspace.trajectory().names[9]
+    paint(scene_copy, name, slice(None))
+    cameras = json.loads((scene_copy / "poses" / "cameras.json").read_text())
+    next(f for f in cameras["frames"] if f["name"] == name)["origin"] = "interpolated"
+    (scene_copy / "poses" / "cameras.json").write_text(json.dumps(cameras))
+    fuse.run(workspace, fuse.FuseOptions(tolerance=0.06))
+    assert magenta_share(workspace.frame_cloud(name).colors) > 0.9  # shown in its place,
+    assert magenta_share(workspace.static_cloud().colors) == 0  # but not part of the background
+    assert magenta_share(workspace.static_mesh().colors) == 0
+
+
+def test_masked_pixels_stay_out_of_the_background(scene_copy):
+    from recon4d.formats.pictures import write_picture
+
+    workspace = Workspace(scene_copy)
+    (scene_copy / "poses" / "masks").mkdir(exist_ok=True)
+    for name in workspace.trajectory().names:
+        paint(scene_copy, name, slice(0, 100))
+        mask = np.zeros(workspace.picture(name).shape[:2], dtype=np.uint8)
+        mask[:, :101] = 255
+        write_picture(scene_copy / "poses" / "masks" / f"{name}.png", mask)
+    fuse.run(workspace, fuse.FuseOptions(tolerance=0.06))
+    assert magenta_share(workspace.static_cloud().colors) < 1e-4
+    assert magenta_share(workspace.frame_cloud(name).colors) > 0.2
+
+
+def test_refused_options_do_not_stay_in_the_scene(scene_copy):
+    assert command("align", scene_copy, "--step", "nan").returncode == 1
+    assert command("export", scene_copy, "--frames", "nothing-of-this-name").returncode == 1
+    done = command("run", "--out", scene_copy)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("up to date") == 7
+
+
+def test_missing_file_in_a_scene_says_how_to_go_on(scene_copy):
+    next((scene_copy / "align").glob("*.npz")).unlink()
+    done = command("mesh", scene_copy, "--max-ratio", 1.2)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "is damaged" in done.stderr
+    assert "delete that folder and run recon4d run --out" in done.stderr
+    shutil.rmtree(scene_copy / "align")
+    assert command("run", "--out", scene_copy, "--until", "mesh").returncode == 0
+
+
+def test_options_may_stand_before_the_scene(scene_copy):
+    done = command("mesh", "--max-ratio", 1.2, scene_copy)
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_users_may_give_paths_as_text(reconstructed):
+    from recon4d.pipeline import absolute_paths
+
+    options = absolute_paths(recon4d.Options(depth=recon4d.DepthOptions(path="depth.npz")))
+    assert options.depth.path == Path("depth.npz").resolve()

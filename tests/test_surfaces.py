@@ -140,7 +140,7 @@ def test_neighbours_have_baseline_and_spread():
         (CAMERA,) * count,
         (PoseOrigin.MEASURED,) * count,
     )
-    chosen = choose_neighbours(trajectory, np.full(count, 2.0), 6)[20]
+    chosen = choose_neighbours(trajectory, np.full(count, 2.0), 6, np.ones(count, dtype=bool))[20]
     offsets = np.abs(np.array(chosen) - 20)
     assert len(set(chosen)) == 6
     assert 20 not in chosen
@@ -152,7 +152,9 @@ def test_tripod_falls_back_to_neighbours_in_time():
     trajectory = Trajectory(
         ("a", "b", "c"), np.arange(3.0), Rigid3.identity(3), (CAMERA,) * 3, (PoseOrigin.STATIC,) * 3
     )
-    assert choose_neighbours(trajectory, np.full(3, 2.0), 2) == [[1, 2], [0, 2], [1, 0]]
+    depth, all_of_them = np.full(3, 2.0), np.ones(3, dtype=bool)
+    assert choose_neighbours(trajectory, depth, 2, all_of_them) == [[1, 2], [0, 2], [1, 0]]
+    assert choose_neighbours(trajectory, depth, 2, np.array([True, False, True])) == [[2], [0, 2], [0]]
 
 
 def test_voxel_mean_by_hand():

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from recon4d.errors import WorkspaceError
-from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, execute, peak_memory_mb, reset_peak_memory, stage_key
+from recon4d.errors import OptionsError, WorkspaceError
+from recon4d.stages.common import (
+    BY_CONTENT,
+    NOT_IN_KEY,
+    check_range,
+    execute,
+    peak_memory_mb,
+    reset_peak_memory,
+    stage_key,
+)
 from recon4d.workspace import FORMAT, MARKER, StageRecord, Workspace
 
 
@@ -163,3 +171,18 @@ def test_peak_memory_is_the_stages_own():
     reset_peak_memory()
     assert with_block > before + 150
     assert peak_memory_mb() < with_block - 100
+
+
+def test_two_runs_do_not_work_on_one_scene_at_once(tmp_path):
+    workspace = Workspace.create(tmp_path / "s")
+    with workspace.lock(), pytest.raises(WorkspaceError, match="another recon4d is at work"), workspace.lock():
+        pass
+    with workspace.lock():  # free again
+        pass
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_option_out_of_range_is_one_sentence(value):
+    with pytest.raises(OptionsError, match=r"align: --align\.step is .*, more than 0 is expected"):
+        check_range("align", "step", value, above=0.0)
+    check_range("align", "step", 0.1, above=0.0)

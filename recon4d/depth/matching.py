@@ -58,11 +58,12 @@ def match_rows(
 
 def _read_names(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(path.read_text(encoding="utf-8").split())
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DepthError(
             f"depth: the names file {path} is not readable ({error}): one name per line is expected"
         ) from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _by_name(recording: Recording, names: tuple[str, ...], rule: str) -> RowMatch:

@@ -95,6 +95,11 @@ def detect_kind(key: str, sample: list[np.ndarray]) -> tuple[DepthKind, str]:
     if finite.size == 0:
         raise DepthError("depth: none of the numbers is finite: make the depth again")
     low, high = finite.min(), finite.max()
+    if sample[0].dtype.itemsize == 1:
+        raise DepthError(
+            "depth: 8-bit numbers do not say what they mean: name it with --depth.kind (a grey picture in which "
+            "brighter is nearer is affine_disparity)"
+        )
     if sample[0].dtype.kind in "ui":
         return DepthKind.METRIC_Z, "whole numbers are taken as depth in millimetres"
     if key in ("disparity", "disp", "inv_depth"):

@@ -12,6 +12,7 @@ import numpy as np
 
 from recon4d.errors import InputError, require
 from recon4d.formats.arrays import read_arrays
+from recon4d.formats.natural import natural_key
 from recon4d.formats.pictures import read_grey
 
 DEPTH_SUFFIXES = (".npz", ".npy", ".png", ".exr", ".tif", ".tiff")
@@ -37,9 +38,9 @@ def open_depth_files(path: Path, key: str | None = None) -> DepthFiles:
         raise InputError(f"depth: {path} was not found")
     if path.is_dir():
         return DepthFolder(path, key)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return NpzStack(path, key)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return NpyStack(path)
     raise InputError(f"depth: {path} is neither a folder nor an .npz or .npy stack of depth frames")
 
@@ -116,7 +117,8 @@ class DepthFolder:
     """One file per frame; the rows are called by the files' stems."""
 
     def __init__(self, path: Path, key: str | None) -> None:
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in DEPTH_SUFFIXES and not p.name.startswith("."))
+        found = (p for p in path.iterdir() if p.suffix.lower() in DEPTH_SUFFIXES and not p.name.startswith("."))
+        files = sorted(found, key=lambda p: natural_key(p.name))  # depth_2 before depth_10
         if not files:
             raise InputError(f"depth: {path} holds no depth files ({', '.join(DEPTH_SUFFIXES)})")
         suffixes = {p.suffix.lower() for p in files}

@@ -54,6 +54,17 @@ def z_from_values(values: np.ndarray, gain: float, shift: float, kind: DepthKind
     return np.divide(1.0, y, out=np.full_like(y, np.inf), where=y > 0)
 
 
+def rank_agreement(d: np.ndarray, z: np.ndarray, kind: DepthKind) -> float:
+    """Rank correlation (Spearman, -1..1) between source values and structure in the kind's domain, without any fit.
+
+    Below 0 the values rise where the structure falls: they are of another kind, whatever their scale.
+    """
+    d_rank, y_rank = (np.argsort(np.argsort(v)) for v in (d, to_domain(z, kind)))
+    if np.ptp(d) == 0:
+        return 0.0
+    return float(np.corrcoef(d_rank, y_rank)[0, 1])
+
+
 def fit_frame(d: np.ndarray, z: np.ndarray, kind: DepthKind, seed: int = 0) -> FrameFit:
     """Robust gain and shift of one frame: RANSAC start, then iteratively reweighted least squares (Cauchy).
 

@@ -10,12 +10,15 @@ BEST_ANGLE_DEG = 5.0  # of triangulation: smaller ones cannot tell depths apart,
 MIN_OVERLAP = 0.4
 
 
-def choose_neighbours(trajectory: Trajectory, depth: np.ndarray, count: int) -> list[list[int]]:
+def choose_neighbours(
+    trajectory: Trajectory, depth: np.ndarray, count: int, may_judge: np.ndarray
+) -> list[list[int]]:
     """For each frame up to ``count`` rows of other frames, best first.
 
     Args:
         trajectory: N frames.
         depth: (N,) typical z-depth per frame, scene units.
+        may_judge: (N,) bool, frames whose pose is evidence; the others are never chosen.
 
     The score is overlap times a bell curve over the logarithm of the triangulation angle at the typical depth; a frame
     next to one already taken is passed over while there are others, so that the choice spreads. Frames of one place
@@ -38,9 +41,10 @@ def choose_neighbours(trajectory: Trajectory, depth: np.ndarray, count: int) -> 
         bell = np.exp(-0.5 * (np.log(np.maximum(angle, 1e-3) / BEST_ANGLE_DEG) / 1.0) ** 2)
         score = np.where(overlap >= MIN_OVERLAP, overlap * bell, 0.0)
         score[i] = 0.0
+        score[~may_judge] = 0.0
         if score.max() < 1e-3:
             order = np.argsort(np.abs(np.arange(len(trajectory)) - i), kind="stable")[1:]
-            chosen.append([int(j) for j in order[:count]])
+            chosen.append([int(j) for j in order if may_judge[j]][:count])
             continue
         chosen.append(_spread(score, count))
     return chosen

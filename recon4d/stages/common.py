@@ -6,12 +6,14 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from recon4d.errors import OptionsError
 from recon4d.progress import Progress, Silent
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
@@ -86,6 +88,19 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def check_range(
+    stage: str, option: str, value: float, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
+) -> None:
+    """Insist on low <= value <= high and value > above. Raises OptionsError, also for NaN and infinity."""
+    if math.isfinite(value) and low <= value <= high and value > above:
+        return
+    bounds = [f"more than {above:g}"] if above > -math.inf else []
+    bounds += [f"at least {low:g}"] if low > -math.inf else []
+    bounds += [f"at most {high:g}"] if high < math.inf else []
+    name = option.replace("_", "-")
+    raise OptionsError(f"{stage}: --{stage}.{name} is {value:g}, {' and '.join(bounds)} is expected")
 
 
 def content_hash(path: Path) -> str:

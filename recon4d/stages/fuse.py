@@ -12,9 +12,10 @@ import numpy as np
 from recon4d.errors import FuseError
 from recon4d.progress import Progress
 from recon4d.scene.cloud import PointCloud
-from recon4d.scene.mesh import TriMesh
+from recon4d.scene.mesh import DepthMesh, TriMesh
+from recon4d.scene.trajectory import PoseOrigin
 from recon4d.scene.transforms import Rigid3
-from recon4d.stages.common import execute
+from recon4d.stages.common import check_range, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
@@ -42,8 +43,19 @@ class FuseOptions:
     """Upper bound of points in the cloud of one frame; the pixel grid is thinned evenly."""
 
 
+def check_options(options: FuseOptions) -> None:
+    """Refuse what cannot work, before any work is done. Raises OptionsError."""
+    if options.voxel_size is not None:
+        check_range("fuse", "voxel_size", options.voxel_size, above=0.0)
+    check_range("fuse", "neighbours", options.neighbours, low=1, high=255)
+    check_range("fuse", "min_agreeing", options.min_agreeing, low=0, high=options.neighbours)
+    check_range("fuse", "tolerance", options.tolerance, above=0.0, high=1.0)
+    check_range("fuse", "max_frame_points", options.max_frame_points, low=1)
+
+
 def run(workspace: Workspace, options: FuseOptions, progress: Progress | None = None) -> StageRecord:
     """Fuse the surfaces of all frames."""
+    check_options(options)
     reads = (workspace.surface_unit(), "align", "poses")
     return execute(workspace, "fuse", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
 
@@ -105,7 +117,8 @@ class _Depths:
     def __call__(self, name: str) -> np.ndarray:
         if name not in self.kept:
             surface = self.workspace.scene_depth(name, self.workspace.surface_unit())
-            self.kept[name] = np.where(surface.valid, surface.depth, np.float32(0))
+            seen = _not_ignored(self.workspace, name, surface.valid)
+            self.kept[name] = np.where(seen, surface.depth, np.float32(0))
         self.kept.move_to_end(name)
         while len(self.kept) > DEPTHS_IN_MEMORY:
             self.kept.popitem(last=False)
@@ -122,7 +135,10 @@ def _judge(
     from recon4d.geometry.neighbours import choose_neighbours
 
     depths = _Depths(workspace)
-    neighbours = dict(zip(trajectory.names, choose_neighbours(trajectory, typical, options.neighbours)))
+    placed = _placed(trajectory)
+    may_judge = np.array([name in placed for name in trajectory.names])
+    chosen = choose_neighbours(trajectory, typical, options.neighbours, may_judge)
+    neighbours = dict(zip(trajectory.names, chosen))
     for folder in ("frames", AGREEMENT):
         (part.path / folder).mkdir(exist_ok=True)
     for name in part.pending(trajectory.names, "comparing views"):
@@ -145,12 +161,12 @@ def _merge(
     from recon4d.geometry.fusion import frame_points, point_weights, without_outliers
     from recon4d.geometry.voxels import VoxelMerger
 
-    merger, shares = VoxelMerger(voxel_size, columns=8), []
-    with part.progress.bar("merging background", len(trajectory)) as bar:
-        for name in trajectory.names:
+    merger, shares, placed = VoxelMerger(voxel_size, columns=8), [], _placed(trajectory)
+    with part.progress.bar("merging background", len(placed)) as bar:
+        for name in placed:
             mesh = workspace.depth_mesh(name)
             frame, counts = frame_points(trajectory[name], mesh), _read_counts(part, name)
-            static = frame.usable & counts.confirmed(_witnesses(options, trajectory))
+            static = _background(workspace, options, name, mesh, counts, len(placed))
             shares.append(static.mean())
             columns = np.concatenate(
                 [
@@ -165,7 +181,7 @@ def _merge(
             merger.add(frame.points[static], point_weights(mesh.surface.depth, counts.agreeing)[static], columns)
             bar.advance()
     points, _, frames, columns = merger.result()
-    keep = frames >= min(2, len(trajectory))
+    keep = frames >= min(2, len(placed))
     points, columns = points[keep], columns[keep]
     keep = without_outliers(points)
     return _cloud(points[keep], columns[keep]), float(np.mean(shares))
@@ -183,9 +199,25 @@ def _cloud(points: np.ndarray, columns: np.ndarray) -> PointCloud:
     )
 
 
-def _witnesses(options: FuseOptions, trajectory: Trajectory) -> int:
-    """How many views must agree: never more than there are."""
-    return min(options.min_agreeing, len(trajectory) - 1)
+def _not_ignored(workspace: Workspace, name: str, pixels: np.ndarray) -> np.ndarray:
+    """The pixels (H, W) without those a user's mask takes out."""
+    ignored = workspace.ignored(name)
+    return pixels if ignored is None else pixels & ~ignored
+
+
+def _placed(trajectory: Trajectory) -> list[str]:
+    """Frames that were really located; an interpolated pose shows a frame, but is no evidence of what is where."""
+    return [view.name for view in trajectory if view.origin is not PoseOrigin.INTERPOLATED]
+
+
+def _background(
+    workspace: Workspace, options: FuseOptions, name: str, mesh: DepthMesh, counts: ViewCounts, views: int
+) -> np.ndarray:
+    """(H, W) bool: pixels that belong to the background; never more views must agree than there are others."""
+    from recon4d.geometry.meshing import well_joined
+
+    usable = _not_ignored(workspace, name, mesh.surface.valid & well_joined(mesh))
+    return usable & counts.confirmed(min(options.min_agreeing, views - 1))
 
 
 def _read_counts(part: StagePart, name: str) -> ViewCounts:
@@ -205,15 +237,13 @@ def _background_mesh(
 ) -> TriMesh:
     """Third walk: the confirmed pixels in a signed distance volume."""
     from recon4d.geometry.fusion import BackgroundMesh
-    from recon4d.geometry.meshing import well_joined
 
-    volume = BackgroundMesh(voxel_size, cloud.points)
-    with part.progress.bar("meshing background", len(trajectory)) as bar:
-        for name in trajectory.names:
+    volume, placed = BackgroundMesh(voxel_size, cloud.points), _placed(trajectory)
+    with part.progress.bar("meshing background", len(placed)) as bar:
+        for name in placed:
             mesh, view = workspace.depth_mesh(name), trajectory[name]
-            static = mesh.surface.valid & well_joined(mesh)
-            static &= _read_counts(part, name).confirmed(_witnesses(options, trajectory))
+            static = _background(workspace, options, name, mesh, _read_counts(part, name), len(placed))
             depth = np.where(static, mesh.surface.depth, np.float32(0))
             volume.add(depth, workspace.picture(name), view.camera, view.cam_from_world)
             bar.advance()
-    return TriMesh(*volume.extract(min_weight=min(3.0, len(trajectory))))
+    return TriMesh(*volume.extract(min_weight=min(3.0, len(placed))))

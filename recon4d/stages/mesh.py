@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recon4d.progress import Progress
-from recon4d.stages.common import execute
+from recon4d.stages.common import check_range, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 VERSION = 1
@@ -21,8 +21,15 @@ class MeshOptions:
     """They are cut apart when the line between them runs closer to the viewing ray than this (degrees)."""
 
 
+def check_options(options: MeshOptions) -> None:
+    """Refuse what cannot work, before any work is done. Raises OptionsError."""
+    check_range("mesh", "max_ratio", options.max_ratio, above=1.0)
+    check_range("mesh", "min_angle_deg", options.min_angle_deg, low=0.0, high=90.0)
+
+
 def run(workspace: Workspace, options: MeshOptions, progress: Progress | None = None) -> StageRecord:
     """Cut every aligned depth grid into surfaces."""
+    check_options(options)
     return execute(
         workspace, "mesh", VERSION, options, ("align", "poses"), lambda part: _work(workspace, options, part), progress
     )
