@@ -14,6 +14,7 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.formats.natural import natural_key
+from recon4d.formats.path_text import is_text, shown
 from recon4d.formats.pictures import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[str]]:
     """Pictures of a folder (not below it) in natural order, and the names of other files in it.
 
     Hidden files and folders count as neither. ``a_mask.png`` and ``a.jpg.png`` beside ``a.jpg`` are masks, so other
-    files. Raises InputError when no picture is there.
+    files. Raises InputError when no picture is there, or one has a name that is no text.
     """
     files = sorted(
         (item for item in folder.iterdir() if item.is_file() and not item.name.startswith(".")),
@@ -54,7 +55,12 @@ def list_pictures(folder: Path) -> tuple[list[Path], list[str]]:
     pictures = [file for file in suffixed if not (file.stem in names or _is_mask_of_another(file, stems))]
     if not pictures:
         raise InputError(_no_pictures(folder, files))
-    return pictures, [file.name for file in files if file not in pictures]
+    for picture in pictures:
+        if not is_text(picture.name):
+            raise InputError(
+                f"frames: picture {shown(picture.name)} in {shown(folder)} has a name that is no valid UTF-8: rename it"
+            )
+    return pictures, [shown(file.name) for file in files if file not in pictures]
 
 
 def _is_mask_of_another(file: Path, stems: set[str]) -> bool:

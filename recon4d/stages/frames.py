@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from recon4d.errors import InputError, OptionsError
 from recon4d.formats.frames_table import write_frames_table
+from recon4d.formats.path_text import is_text, shown
 from recon4d.formats.pictures import PICTURE_SUFFIXES, write_picture
 from recon4d.progress import Progress
 from recon4d.scene.recording import Frame
@@ -58,10 +59,7 @@ def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Pr
     """
     check_options(options)
     source = Path(source)
-    if not source.exists():
-        raise InputError(f"frames: there is no {source}: check the path of the video or folder of pictures")
-    if not os.access(source, os.R_OK):
-        raise InputError(f"frames: {source} cannot be read: check its permissions")
+    check_source(source)
     if source.is_file() and source.suffix.lower() not in PICTURE_SUFFIXES:
         extra_key, survey = _video(source, options)
     else:
@@ -76,6 +74,18 @@ def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Pr
         progress=progress,
         extra_key=extra_key,
     )
+
+
+def check_source(source: Path) -> None:
+    """Raise InputError where there is no file or folder to read, or its path cannot be written down."""
+    if not is_text(source):
+        raise InputError(f"frames: the path {shown(source)} is not valid UTF-8: rename the file or folder")
+    if not source.exists():
+        raise InputError(f"frames: there is no {source}: check the path of the video or folder of pictures")
+    if not (source.is_file() or source.is_dir()):
+        raise InputError(f"frames: {source} is neither a file nor a folder: give a video file or a folder of pictures")
+    if not os.access(source, os.R_OK):
+        raise InputError(f"frames: {source} cannot be read: check its permissions")
 
 
 def _video(source: Path, options: FramesOptions) -> tuple[object, Callable[[StagePart], Survey]]:
@@ -105,6 +115,8 @@ def check_options(options: FramesOptions) -> None:
         raise OptionsError(f"frames: --shot is {options.shot}, shots are counted from 0")
     if options.start is not None and options.end is not None and options.start >= options.end:
         raise OptionsError(f"frames: --start {options.start} is not before --end {options.end}")
+    if options.masks is not None and not is_text(options.masks):
+        raise OptionsError(f"frames: the path --masks {shown(options.masks)} is not valid UTF-8: rename the folder")
 
 
 def _work(part: StagePart, options: FramesOptions, survey: Survey) -> dict[str, object]:
