@@ -8,87 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from true_scene import COUNT, TRUTH_FROM_SCENE, Made, publish
 
 from recon4d.errors import EvaluationError, InputError, WorkspaceError
 from recon4d.evaluation.report import format_scores
-from recon4d.formats.arrays import write_arrays, write_depth_map, write_scene_depth
-from recon4d.formats.cameras_json import write_trajectory
-from recon4d.formats.frames_table import write_frames_table
-from recon4d.formats.pictures import write_picture
+from recon4d.formats.arrays import write_arrays, write_depth_map
 from recon4d.formats.ply import write_cloud
-from recon4d.poses.lens import Lens, undistortion_map, write_lenses
+from recon4d.poses.lens import Lens, undistortion_map
 from recon4d.scene.cloud import PointCloud
-from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
-from recon4d.scene.recording import Frame
-from recon4d.scene.trajectory import PoseOrigin, Trajectory
-from recon4d.scene.transforms import Rigid3, Sim3
+from recon4d.scene.depth import DepthKind, DepthMap
+from recon4d.scene.trajectory import PoseOrigin
+from recon4d.scene.transforms import Rigid3
 from recon4d.stages.evaluate import EvaluateOptions, evaluate
-from recon4d.synthetic.clip import ClipFiles, write_clip
-from recon4d.synthetic.scene import SyntheticScene, synthetic_scene
-from recon4d.workspace import StageRecord, Workspace
-
-COUNT = 7
-# Where our world lies in the truth's: one unit of ours is 2.5 m.
-TRUTH_FROM_SCENE = Sim3(
-    2.5, Rigid3.from_quat_xyzw([0.1, 0.5, -0.3, 0.8], np.zeros(3)).rotation, np.array([1.0, -2.0, 0.5])
-)
-
-
-def _publish(workspace: Workspace, unit: str, fill, **summary) -> None:
-    part = workspace.start(unit, unit)
-    fill(part.path)
-    workspace.publish(part, StageRecord(unit, 1, f"key of {unit}", {}, {}, summary))
-
-
-class Made:
-    """The truth, and a scene folder that holds it in its own world and unit."""
-
-    def __init__(self, root: Path) -> None:
-        self.scene: SyntheticScene = synthetic_scene(size=(64, 48), count=COUNT)
-        self.files: ClipFiles = write_clip(root / "clip", self.scene)
-        self.frames = list(self.scene.frames())
-        truth = self.scene.trajectory
-        poses = TRUTH_FROM_SCENE.inverse().apply_to_pose(truth.cam_from_world)
-        self.trajectory = replace(truth, cam_from_world=poses, origin=(PoseOrigin.MEASURED,) * COUNT)
-        self.options = EvaluateOptions(
-            depth_gt=self.files.depth, trajectory_gt=self.files.trajectory, mask_gt=self.files.mask
-        )
-
-    def workspace(self, root: Path, depth=None, trajectory: Trajectory | None = None, lens=None, metric=None):
-        """A scene with frames, poses and align; ``depth(frame)`` gives (metres, valid)."""
-        workspace = Workspace.create(root)
-        trajectory, depth = trajectory or self.trajectory, depth or _exact
-        lens = lens or Lens("PINHOLE", 64, 48, tuple(getattr(self.scene.camera, k) for k in ("fx", "fy", "cx", "cy")))
-
-        def frames(folder: Path) -> None:
-            write_frames_table(
-                folder / "frames.csv",
-                [Frame(f.name, i, "clip.mp4", f.timestamp_s, 0) for i, f in enumerate(self.frames)],
-            )
-            for frame in self.frames:
-                write_picture(folder / f"{frame.name}.png", frame.picture)
-
-        def poses(folder: Path) -> None:
-            write_trajectory(folder / "cameras.json", trajectory)
-            write_lenses(folder / "lenses.json", dict.fromkeys(trajectory.names, lens))
-
-        def align(folder: Path) -> None:
-            (folder / "scale.json").write_text(json.dumps({"metres_per_unit": metric}))
-            for frame in self.frames:
-                metres, valid = depth(frame)
-                units = np.where(valid, metres / TRUTH_FROM_SCENE.scale, 0)
-                write_scene_depth(
-                    folder / f"{frame.name}.npz", SceneDepth(units, valid, 0.01 * units, np.zeros(units.shape))
-                )
-
-        _publish(workspace, "frames", frames)
-        _publish(workspace, "poses", poses)
-        _publish(workspace, "align", align)
-        return workspace
-
-
-def _exact(frame):
-    return frame.depth, np.ones(frame.depth.shape, dtype=bool)
+from recon4d.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +169,7 @@ def _source(workspace: Workspace, made: Made, kind: DepthKind, values) -> None:
             ones = np.ones(frame.depth.shape)
             write_depth_map(folder / f"{frame.name}.npz", DepthMap(kind, values(frame.depth), ones > 0, ones, ones))
 
-    _publish(workspace, "depth/mine", fill, kind=kind.value)
+    publish(workspace, "depth/mine", fill, kind=kind.value)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +212,7 @@ def test_rendered_background_cloud_and_scene_flow(made, tmp_path):
             flow = scene_from_truth.scale * frame.flow_next @ scene_from_truth.rotation.T
             write_arrays(folder / "scene_flow" / f"{frame.name}.npz", next=flow.astype(np.float32))
 
-    _publish(workspace, "fuse", fuse)
+    publish(workspace, "fuse", fuse)
     write_cloud(tmp_path / "truth.ply", PointCloud(points[::2] + 0.001, np.zeros((len(points[::2]), 3))))
     options = replace(made.options, stage="rendered", cloud_gt=tmp_path / "truth.ply", flow_gt=made.files.scene_flow)
     result = evaluate(workspace, options)
@@ -330,7 +262,7 @@ def test_without_truth_only_what_was_registered(made, tmp_path):
     ("change", "error", "words"),
     [
         ({"depth_gt": Path("nowhere")}, InputError, "not found"),
-        ({"stage": "refine"}, WorkspaceError, "refine is not done"),
+        ({"stage": "refine"}, WorkspaceError, "no refined depth.*: align"),
         ({"stage": "rendered"}, WorkspaceError, "fuse is not done"),
         ({"stage": "depth"}, WorkspaceError, "depth is not done"),
         ({"min_depth": 50.0, "max_depth": 60.0}, EvaluationError, "no pixel has both"),
@@ -345,7 +277,7 @@ def test_without_truth_only_what_was_registered(made, tmp_path):
 def test_bad_input_is_refused_with_a_sentence(made, tmp_path, change, error, words):
     workspace = made.workspace(tmp_path / "s")
     if "flow_gt" in change:
-        _publish(workspace, "fuse", lambda folder: None)
+        publish(workspace, "fuse", lambda folder: None)
     with pytest.raises(error, match=words):
         evaluate(workspace, replace(made.options, **change))
 

@@ -10,6 +10,7 @@ import numpy as np
 from recon4d.errors import EvaluationError, InputError
 from recon4d.formats.arrays import read_arrays
 from recon4d.formats.depth_files import DepthFiles, open_depth_files
+from recon4d.formats.natural import natural_key
 from recon4d.scene.recording import Recording
 
 
@@ -23,13 +24,15 @@ class Counting:
 
     @classmethod
     def read(cls, names_file: Path | None, offset: int | None, stride: int | None) -> Counting:
-        """From options; the names file has one name per line. Raises InputError."""
+        """From options; the names file has one name per line, empty lines do not count. Raises InputError."""
         if names_file is None:
             return cls(None, offset, stride)
         try:
-            return cls(tuple(names_file.read_text(encoding="utf-8").split()), offset, stride)
+            # utf-8-sig: some editors begin a file with a mark that is no part of the first name.
+            lines = names_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"evaluate: the names file {names_file} cannot be read ({error})") from None
+        return cls(tuple(name for line in lines if (name := line.strip())), offset, stride)
 
     @property
     def is_given(self) -> bool:
@@ -111,7 +114,7 @@ class FlowTruth:
     """A folder of NAME.npz with world displacements under `next` (or `flow`)."""
 
     def __init__(self, path: Path, recording: Recording, counting: Counting) -> None:
-        self._files = sorted(path.glob("*.npz")) if path.is_dir() else []
+        self._files = sorted(path.glob("*.npz"), key=lambda file: natural_key(file.name)) if path.is_dir() else []
         if not self._files:
             raise InputError(f"evaluate: --flow-gt {path} is no folder with .npz files of scene flow")
         names = tuple(file.stem for file in self._files)

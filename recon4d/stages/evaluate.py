@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -83,11 +85,20 @@ class TruePath:
     remark: str | None
 
 
-def evaluate(workspace: Workspace, options: EvaluateOptions, progress: Progress | None = None) -> dict[str, object]:
+def evaluate(
+    workspace: Workspace,
+    options: EvaluateOptions,
+    progress: Progress | None = None,
+    stale: Mapping[str, str] | None = None,
+) -> dict[str, object]:
     """Score a scene; the result holds plain numbers, lists and texts only.
 
+    Args:
+        stale: units that no longer belong to what they were made from, and why; those that are scored get a note.
+
     Raises:
-        EvaluationError: no frame has truth, the wanted scale is not known, or an option lacks another it needs.
+        EvaluationError: no frame has truth, the wanted scale is not known, an option lacks another it needs, or the
+            result cannot be written where --json says.
         WorkspaceError: the stage to score is not done.
         InputError: a file of truth is missing or damaged.
     """
@@ -101,6 +112,7 @@ def evaluate(workspace: Workspace, options: EvaluateOptions, progress: Progress 
     result: dict[str, object] = {"scene": str(workspace.root), "registered": _registered(recording, trajectory)}
     rules: dict[str, str] = {}
     notes: list[str] = []
+    scored = ["poses"]
     path = None
     if options.trajectory_gt is not None:
         path = _true_path(recording, trajectory, options, counting)
@@ -112,16 +124,19 @@ def evaluate(workspace: Workspace, options: EvaluateOptions, progress: Progress 
 
         pairs = Pairs(workspace, options, counting)
         rules.update(pairs.rules)
+        scored.append(pairs.unit)
         result.update(_score_depth(workspace, pairs, options, path, notes, progress))
     if options.flow_gt is not None:
         result["flow"] = _score_flow(workspace, options, counting, _similarity(path, "--flow-gt"), progress)
     if options.cloud_gt is not None:
         result["cloud"] = _score_cloud(workspace, options, _similarity(path, "--cloud-gt"))
+    if options.flow_gt is not None or options.cloud_gt is not None:
+        scored.append("fuse")
+    notes += _out_of_date(scored, stale or {})
     if len(result) == 2:
         notes.append("no truth was given: --depth-gt, --trajectory-gt, --flow-gt or --cloud-gt name it")
     result = as_plain({**result, "rules": rules, "notes": notes})
     if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(options.json, json.dumps(result, indent=1) + "\n")
     return result
 
@@ -131,6 +146,31 @@ def _check(options: EvaluateOptions) -> None:
         raise EvaluationError("evaluate: --mask-gt says which pixels move, --depth-gt or --flow-gt what to score there")
     if options.depth_gt is not None and not options.depth_gt_scale > 0:
         raise EvaluationError(f"evaluate: --depth-gt-scale is {options.depth_gt_scale}, a number above 0 is expected")
+    if options.json is not None:
+        _check_target(options.json)
+
+
+def _check_target(path: Path) -> None:
+    """Make the folder of the result and try to write there: scoring takes minutes, and must not be for nothing."""
+    if path.is_dir():
+        raise EvaluationError(f"evaluate: --json {path} is a folder, a file for the result is expected")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise EvaluationError(
+            f"evaluate: --json {path} cannot be written, its folder refuses ({error.strerror}): choose another folder"
+        ) from error
+
+
+def _out_of_date(scored: list[str], stale: Mapping[str, str]) -> list[str]:
+    """A note for each scored unit whose numbers belong to an earlier state of the scene."""
+    return [
+        f"{unit} is out of date: {stale[unit]}; recon4d run brings the scene up to date"
+        for unit in dict.fromkeys(scored)
+        if unit in stale
+    ]
 
 
 def _registered(recording: Recording, trajectory: Trajectory) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon4d.errors import EvaluationError
+from recon4d.errors import EvaluationError, WorkspaceError
 from recon4d.evaluation.affine_fit import AffineFit
 from recon4d.evaluation.sampling import nearest_at, on_grid
 from recon4d.evaluation.truth import Counting, FlowTruth, GridTruth
@@ -87,6 +87,7 @@ class Pairs:
             raise EvaluationError("evaluate: none of the frames with true depth has a pose: nothing can be scored")
         self.remarks: list[str] = []
         self.stage = options.stage or ("refine" if workspace.record("refine") else "align")
+        self.unit = _unit_of(workspace, self.stage, options.source)
         self.in_scene_units, self.is_metric, self.is_fitted = True, False, False
         self._estimate = self._estimator(workspace)
 
@@ -125,11 +126,9 @@ class Pairs:
         if self.stage == "rendered":
             return _rendered(workspace, self._undistorted, self._options.splat_radius_px)
         if self.stage != "depth":
-            workspace.need(self.stage, "evaluate")
             return lambda name: _depth_of(workspace.scene_depth(name, self.stage))
-        sources = workspace.depth_sources()
-        source = self._options.source or (sources[0] if sources else "precomputed")
-        kind = DepthKind(workspace.need(f"depth/{source}", "evaluate").summary["kind"])
+        source = self.unit.partition("/")[2]
+        kind = DepthKind(workspace.need(self.unit, "evaluate").summary["kind"])
         self.in_scene_units, self.is_metric = kind is DepthKind.SCENE_Z, kind is DepthKind.METRIC_Z
         gain, shift = self._clip_fit(workspace, source, kind) if kind.has_shift else (1.0, 0.0)
         return lambda name: _z_of_source(workspace, name, source, gain, shift)
@@ -150,6 +149,33 @@ class Pairs:
             "to the truth, as video depth benchmarks do; they stand in for the median scale"
         )
         return gain, shift
+
+
+def _unit_of(workspace: Workspace, stage: str, source: str | None) -> str:
+    """The finished unit whose depth is scored. Raises WorkspaceError."""
+    unit = "fuse" if stage == "rendered" else stage
+    if stage == "depth":
+        sources = workspace.depth_sources()
+        if sources and source is not None and source not in sources:
+            raise WorkspaceError(
+                f"evaluate: there is no depth of the source '{source}', done are {', '.join(sources)}: "
+                f"name one of them with --source, or run recon4d depth {workspace.root} for it first"
+            )
+        unit = f"depth/{source or sources[0]}" if sources else "depth"
+    if stage == "refine" and workspace.record("refine") is None:
+        raise WorkspaceError(
+            "evaluate: this scene has no refined depth; what --stage can name in it: "
+            f"{', '.join(_stages_with_depth(workspace)) or 'nothing yet'}"
+        )
+    workspace.need(unit, "evaluate")
+    return unit
+
+
+def _stages_with_depth(workspace: Workspace) -> list[str]:
+    """Values of --stage that this scene has something for."""
+    unit_of = {"align": "align", "mesh": "mesh", "rendered": "fuse"}
+    found = [stage for stage, unit in unit_of.items() if workspace.record(unit) is not None]
+    return ["depth", *found] if workspace.depth_sources() else found
 
 
 def _depth_of(surface: object) -> tuple[np.ndarray, np.ndarray]:

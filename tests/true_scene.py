@@ -1,0 +1,86 @@
+"""A scene folder that holds the truth in its own world and unit, so that every error is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from recon4d.formats.arrays import write_scene_depth
+from recon4d.formats.cameras_json import write_trajectory
+from recon4d.formats.frames_table import write_frames_table
+from recon4d.formats.pictures import write_picture
+from recon4d.poses.lens import Lens, write_lenses
+from recon4d.scene.depth import SceneDepth
+from recon4d.scene.recording import Frame
+from recon4d.scene.trajectory import PoseOrigin, Trajectory
+from recon4d.scene.transforms import Rigid3, Sim3
+from recon4d.stages.evaluate import EvaluateOptions
+from recon4d.synthetic.clip import ClipFiles, write_clip
+from recon4d.synthetic.scene import SyntheticScene, synthetic_scene
+from recon4d.workspace import StageRecord, Workspace
+
+COUNT = 7
+# Where our world lies in the truth's: one unit of ours is 2.5 m.
+TRUTH_FROM_SCENE = Sim3(
+    2.5, Rigid3.from_quat_xyzw([0.1, 0.5, -0.3, 0.8], np.zeros(3)).rotation, np.array([1.0, -2.0, 0.5])
+)
+
+
+def publish(workspace: Workspace, unit: str, fill, **summary) -> None:
+    part = workspace.start(unit, unit)
+    fill(part.path)
+    workspace.publish(part, StageRecord(unit, 1, f"key of {unit}", {}, {}, summary))
+
+
+class Made:
+    """The truth, and a scene folder that holds it in its own world and unit."""
+
+    def __init__(self, root: Path) -> None:
+        self.scene: SyntheticScene = synthetic_scene(size=(64, 48), count=COUNT)
+        self.files: ClipFiles = write_clip(root / "clip", self.scene)
+        self.frames = list(self.scene.frames())
+        truth = self.scene.trajectory
+        poses = TRUTH_FROM_SCENE.inverse().apply_to_pose(truth.cam_from_world)
+        self.trajectory = replace(truth, cam_from_world=poses, origin=(PoseOrigin.MEASURED,) * COUNT)
+        self.options = EvaluateOptions(
+            depth_gt=self.files.depth, trajectory_gt=self.files.trajectory, mask_gt=self.files.mask
+        )
+
+    def workspace(self, root: Path, depth=None, trajectory: Trajectory | None = None, lens=None, metric=None):
+        """A scene with frames, poses and align; ``depth(frame)`` gives (metres, valid)."""
+        workspace = Workspace.create(root)
+        trajectory, depth = trajectory or self.trajectory, depth or _exact
+        lens = lens or Lens("PINHOLE", 64, 48, tuple(getattr(self.scene.camera, k) for k in ("fx", "fy", "cx", "cy")))
+
+        def frames(folder: Path) -> None:
+            write_frames_table(
+                folder / "frames.csv",
+                [Frame(f.name, i, "clip.mp4", f.timestamp_s, 0) for i, f in enumerate(self.frames)],
+            )
+            for frame in self.frames:
+                write_picture(folder / f"{frame.name}.png", frame.picture)
+
+        def poses(folder: Path) -> None:
+            write_trajectory(folder / "cameras.json", trajectory)
+            write_lenses(folder / "lenses.json", dict.fromkeys(trajectory.names, lens))
+
+        def align(folder: Path) -> None:
+            (folder / "scale.json").write_text(json.dumps({"metres_per_unit": metric}))
+            for frame in self.frames:
+                metres, valid = depth(frame)
+                units = np.where(valid, metres / TRUTH_FROM_SCENE.scale, 0)
+                write_scene_depth(
+                    folder / f"{frame.name}.npz", SceneDepth(units, valid, 0.01 * units, np.zeros(units.shape))
+                )
+
+        publish(workspace, "frames", frames)
+        publish(workspace, "poses", poses)
+        publish(workspace, "align", align)
+        return workspace
+
+
+def _exact(frame):
+    return frame.depth, np.ones(frame.depth.shape, dtype=bool)
