@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon4d.geometry.agreement import count_agreement
+from recon4d.geometry.mesh_order import in_canonical_order
 from recon4d.geometry.meshing import grid_normals, well_joined
 from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
@@ -125,12 +126,15 @@ class BackgroundMesh:
         self.volume.integrate(blocks, depth_image, color_image, intrinsic, intrinsic, extrinsic, 1.0, far)
 
     def extract(self, min_weight: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices (N, 3), faces (T, 3), colours (N, 3) uint8 of the surface seen by ``min_weight`` frames or more."""
+        """Vertices (N, 3), faces (T, 3), colours (N, 3) uint8 of the surface seen by ``min_weight`` frames or more.
+
+        open3d hands the same mesh out in another order each time; it comes in the one of `in_canonical_order`.
+        """
         mesh = self.volume.extract_triangle_mesh(weight_threshold=min_weight)
         if "positions" not in mesh.vertex or len(mesh.vertex.positions) == 0:
             return np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int32), np.zeros((0, 3), dtype=np.uint8)
         colors = np.clip(np.round(mesh.vertex.colors.numpy() * 255), 0, 255).astype(np.uint8)
-        return mesh.vertex.positions.numpy(), mesh.triangle.indices.numpy(), colors
+        return in_canonical_order(mesh.vertex.positions.numpy(), mesh.triangle.indices.numpy(), colors)
 
 
 def without_outliers(points: np.ndarray, neighbours: int = 20, spread: float = 2.0) -> np.ndarray:
