@@ -14,7 +14,7 @@ from recon4d.formats.ply import read_cloud, read_mesh
 from recon4d.formats.trajectories import read_tum
 from recon4d.formats.transforms_json import read_transforms
 from recon4d.geometry.grid_surface import free_surface, thinned
-from recon4d.stages.export import WRITERS, ExportOptions, Format, choose_frames, run
+from recon4d.stages.export import WRITERS, ExportOptions, Format, check_options, choose_frames, run
 from recon4d.workspace import Workspace
 
 
@@ -217,6 +217,32 @@ def test_options_without_sense_are_refused(tmp_path):
         run(workspace, ExportOptions(mesh_stride=0))
     with pytest.raises(OptionsError, match="no format"):
         run(workspace, ExportOptions(to=()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ExportOptions(to=()), "no format"),
+        (ExportOptions(mesh_stride=0), "mesh_stride is 0"),
+        (ExportOptions(max_points=-1), "max_points is -1"),
+        (ExportOptions(max_static_points=0), "max_static_points is 0"),
+        (ExportOptions(max_glb_frames=0), "max_glb_frames is 0"),
+        (ExportOptions(frames="a:b"), "START:STOP:STEP"),
+        (ExportOptions(frames="::0"), "step other than 0"),
+        (ExportOptions(frames="1:2:3:4"), "START:STOP:STEP"),
+        (ExportOptions(frames=" , "), "names with commas"),
+    ],
+)
+def test_options_no_scene_can_be_exported_with_are_refused_before_any_work(options, message):
+    with pytest.raises(OptionsError, match=message) as caught:
+        check_options(options)
+    assert str(caught.value).startswith("export: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("choice", [None, "::5", "-1:", "000012, 000040", ":"])
+def test_options_that_only_the_scene_can_judge_pass_the_check(choice):
+    check_options(ExportOptions(frames=choice))
 
 
 def test_thinned_grid_keeps_pixel_centres_and_never_bridges_a_cut(tmp_path):

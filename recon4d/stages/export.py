@@ -58,13 +58,20 @@ class ExportOptions:
 
 def run(workspace: Workspace, options: ExportOptions, progress: Progress | None = None) -> StageRecord:
     """Write the scene in the wanted formats. Raises OptionsError, ExportError."""
+    check_options(options)
+    reads = ("fuse", workspace.surface_unit(), "poses")
+    return execute(workspace, "export", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
+
+
+def check_options(options: ExportOptions) -> None:
+    """Raise OptionsError for values that no scene could be exported with."""
     if not options.to:
         raise OptionsError(f"export: no format is named: give --to one or more of {' '.join(WRITERS)}")
     for field in ("mesh_stride", "max_points", "max_static_points", "max_glb_frames"):
         if getattr(options, field) < 1:
             raise OptionsError(f"export: {field} is {getattr(options, field)}, 1 or more is expected")
-    reads = ("fuse", workspace.surface_unit(), "poses")
-    return execute(workspace, "export", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
+    if options.frames is not None:
+        _read_choice(options.frames)
 
 
 @dataclass(frozen=True)
@@ -132,21 +139,36 @@ def choose_frames(names: Sequence[str], choice: str | None) -> tuple[str, ...]:
     """The frames that the option `frames` names. Raises OptionsError."""
     if choice is None:
         return tuple(names)
-    if ":" in choice:
-        try:
-            chosen = list(names)[slice(*(int(word) if word.strip() else None for word in choice.split(":")))]
-        except (ValueError, TypeError):
-            raise OptionsError(
-                f"export: frames is '{choice}', START:STOP:STEP with whole numbers is expected"
-            ) from None
+    wanted = _read_choice(choice)
+    if isinstance(wanted, slice):
+        chosen = list(names)[wanted]
     else:
-        chosen = [word.strip() for word in choice.split(",") if word.strip()]
+        chosen = wanted
         unknown = [name for name in chosen if name not in names]
         if unknown:
             raise OptionsError(f"export: there is no frame {unknown[0]}, the scene has {names[0]} to {names[-1]}")
     if not chosen:
         raise OptionsError(f"export: frames '{choice}' chooses none of the {len(names)} frames")
     return tuple(name for name in names if name in set(chosen))  # in the scene's order, each once
+
+
+def _read_choice(choice: str) -> slice | list[str]:
+    """What the option `frames` says: places in the scene, or names. Raises OptionsError."""
+    if ":" not in choice:
+        named = [word.strip() for word in choice.split(",") if word.strip()]
+        if not named:
+            raise OptionsError(
+                f"export: frames is '{choice}', names with commas between them or START:STOP:STEP are expected"
+            )
+        return named
+    try:
+        places = slice(*(int(word) if word.strip() else None for word in choice.split(":")))
+        places.indices(0)  # refuses a step of 0
+    except (ValueError, TypeError):
+        raise OptionsError(
+            f"export: frames is '{choice}', START:STOP:STEP with whole numbers and a step other than 0 is expected"
+        ) from None
+    return places
 
 
 def _write_manifest(delivery: _Delivery, units: str, up: str) -> list[str]:
