@@ -232,7 +232,9 @@ def _evaluate(arguments: list[str]) -> int:
     )
     command.__doc__ = "Score a scene against ground truth."
     given = _parse(command, arguments, "recon4d evaluate")
-    print(format_scores(evaluate(Workspace(given.scene), given.options, for_stream(sys.stdout))))
+    workspace = Workspace(given.scene)
+    stale = pipeline.stale_units(workspace)
+    print(format_scores(evaluate(workspace, given.options, for_stream(sys.stdout), stale)))
     return 0
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from recon4d.errors import InputError, OptionsError, Recon4dError, WorkspaceError
+from recon4d.errors import OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.progress import Progress, Silent
 from recon4d.stages.align import AlignOptions
-from recon4d.stages.common import content_hash, options_as_json, stage_key
+from recon4d.stages.common import options_as_json, stage_key
 from recon4d.stages.depth import DepthOptions
 from recon4d.stages.export import ExportOptions
-from recon4d.stages.frames import FramesOptions
+from recon4d.stages.frames import FramesOptions, check_source, source_key
 from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions
 from recon4d.stages.poses import PosesOptions
@@ -69,8 +69,8 @@ def run(
     progress = progress or Silent()
     if until not in BUILT:
         raise OptionsError(f"there is no stage '{until}'; known are {', '.join(BUILT)}")
-    if source is not None and not Path(source).exists():
-        raise InputError(f"{source} was not found: give a video file or a folder of pictures")
+    if source is not None:
+        check_source(Path(source))
     stages = BUILT[: BUILT.index(until) + 1]
     known = (Path(out) / MARKER).is_file()
     options = absolute_paths(options or (recorded_options(Workspace(out)) if known else Options()))
@@ -138,7 +138,7 @@ def _why_stale(workspace: Workspace, record: StageRecord, options: object, sourc
     """Why a finished unit no longer is what the options ask for; None when it is."""
     stage = record.unit.partition("/")[0]
     module = _module(stage)
-    extra = content_hash(source) if stage == "frames" else None
+    extra = source_key(source) if stage == "frames" else None
     if stage_key(record.unit, module.VERSION, options, record.inputs, extra) != record.key:
         wanted = options_as_json(options)
         changed = [name for name, value in wanted.items() if record.options.get(name) != value]

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -90,7 +91,7 @@ def test_one_picture_has_no_poses_but_may_have_depth(capsys, tmp_path):
 
 
 def test_no_such_file_leaves_no_scene_behind(capsys, tmp_path):
-    assert "was not found" in sentence(capsys, "run", tmp_path / "no.mp4", "--out", tmp_path / "s")
+    assert "there is no" in sentence(capsys, "run", tmp_path / "no.mp4", "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -213,3 +214,27 @@ def test_damaged_record_counts_as_not_done(tmp_path, capsys):
     assert workspace.record("frames") is None
     assert cli.main(["info", str(tmp_path / "s")]) == 0
     assert "frames: not done" in capsys.readouterr().out
+
+
+def test_second_run_on_a_folder_of_pictures_announces_nothing(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_picture(tmp_path / "in" / f"{name}.png", rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    words = ["run", str(tmp_path / "in"), "--out", str(tmp_path / "s"), "--until", "frames"]
+    assert cli.main(words) == 0
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert "redoing" not in said
+    assert "frames: up to date" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems hold no such names")
+def test_source_whose_name_is_no_text(capsys, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    with open(path, "wb") as file:
+        file.write(b"not read")
+    assert cli.main(["run", path, "--out", str(tmp_path / "s"), "--until", "poses"]) == 1
+    assert "caf\\xe9.mp4 is not valid UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -76,7 +76,7 @@ def row(clip: Clip, out: Path) -> str:
     """One line of the table."""
     options = pipeline.Options(frames=FramesOptions(stride=clip.stride, max_size=clip.max_size), poses=PosesOptions())
     workspace, started = None, time.monotonic()
-    name = clip.path + (f", every {clip.stride}th" if clip.stride > 1 else "")
+    name = clip.path + (f", stride {clip.stride}" if clip.stride > 1 else "")
     try:
         workspace = pipeline.run(DATA / clip.path, out / clip.path.replace("/", "_"), until="poses", options=options)
     except Recon4dError as error:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from recon4d.errors import DepthError, InputError, OptionsError
+from recon4d.formats.path_text import is_text, shown
 from recon4d.progress import Progress
 from recon4d.stages.common import BY_CONTENT, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
@@ -76,6 +77,8 @@ def check_options(options: DepthOptions) -> None:
             "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of depth "
             "files; without depth, --until poses gives cameras and sparse points"
         )
+    if not is_text(options.path):
+        raise OptionsError(f"depth: the path {shown(options.path)} is not valid UTF-8: rename the file or folder")
     if not Path(options.path).exists():
         raise InputError(f"depth: {options.path} was not found: correct --depth.path")
 

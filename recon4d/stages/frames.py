@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,19 +60,16 @@ def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Pr
     check_options(options)
     source = Path(source)
     check_source(source)
-    if source.is_file() and source.suffix.lower() not in PICTURE_SUFFIXES:
-        extra_key, survey = _video(source, options)
-    else:
-        extra_key, survey = _pictures(source, options)
+    survey = _survey_video if _is_video(source) else _survey_pictures
     return execute(
         workspace,
         "frames",
         VERSION,
         options,
         reads=(),
-        work=lambda part: _work(part, options, survey(part)),
+        work=lambda part: _work(part, options, survey(part, options, source)),
         progress=progress,
-        extra_key=extra_key,
+        extra_key=source_key(source),
     )
 
 
@@ -88,19 +85,30 @@ def check_source(source: Path) -> None:
         raise InputError(f"frames: {source} cannot be read: check its permissions")
 
 
-def _video(source: Path, options: FramesOptions) -> tuple[object, Callable[[StagePart], Survey]]:
+def source_key(source: Path) -> object:
+    """What of the source enters the stage's key: its bytes; of a folder only the pictures, so that a scene written
+    below it does not change the key."""
+    if _is_video(source):
+        return content_hash(source)
+    from recon4d.stages.frames_photos import pictures_of
+
+    return [[picture.name, content_hash(picture)] for picture in pictures_of(source)[0]]
+
+
+def _is_video(source: Path) -> bool:
+    return source.is_file() and source.suffix.lower() not in PICTURE_SUFFIXES
+
+
+def _survey_video(part: StagePart, options: FramesOptions, source: Path) -> Survey:
     from recon4d.stages.frames_video import survey_video
 
-    return content_hash(source), lambda part: survey_video(part, options, source)
+    return survey_video(part, options, source)
 
 
-def _pictures(source: Path, options: FramesOptions) -> tuple[object, Callable[[StagePart], Survey]]:
+def _survey_pictures(part: StagePart, options: FramesOptions, source: Path) -> Survey:
     from recon4d.stages.frames_photos import pictures_of, survey_pictures
 
-    pictures, ignored = pictures_of(source)
-    # Only the pictures: a scene that is written below their folder must not change the key.
-    hashes = [[picture.name, content_hash(picture)] for picture in pictures]
-    return hashes, lambda part: survey_pictures(part, options, pictures, ignored)
+    return survey_pictures(part, options, *pictures_of(source))
 
 
 def check_options(options: FramesOptions) -> None:

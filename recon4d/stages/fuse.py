@@ -75,6 +75,10 @@ def _work(workspace: Workspace, options: FuseOptions, part: StagePart) -> dict[s
         )
     write_cloud(part.path / "static.ply", cloud)
     mesh = _background_mesh(workspace, options, trajectory, cloud, voxel_size, part)
+    if len(mesh.faces) == 0:
+        part.warn(
+            "fuse: too few views agree for a background mesh; static_mesh.ply is empty, static.ply has the points"
+        )
     write_mesh(part.path / "static_mesh.ply", mesh)
     _write_manifest(workspace, trajectory, part)
     return {
