@@ -83,11 +83,12 @@ def workspace_with(
     masks: Sequence[np.ndarray] | None = None,
     focal_px: float | None = None,
     source_names: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Workspace:
     """A scene folder in which the frames stage has written these pictures, 10 per second."""
     workspace = Workspace.create(root)
     part = workspace.start("frames", "made-by-a-test")
-    names = [f"{3 * i:06d}" for i in range(len(pictures))]
+    names = names or [f"{3 * i:06d}" for i in range(len(pictures))]
     source = source_names or ["clip.mp4"] * len(pictures)
     for name, picture in zip(names, pictures):
         write_picture(part.path / f"{name}.png", picture)

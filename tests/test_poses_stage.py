@@ -103,6 +103,29 @@ def test_same_frames_give_the_same_poses_bit_for_bit(barrel_walk, tmp_path):
         assert (again.unit_dir("poses") / file).read_bytes() == (barrel_walk.unit_dir("poses") / file).read_bytes()
 
 
+# Names with and without white space meet in one folder, and the order of time is not that of the names.
+STRANGE = ["Bild 2 ü", "Bild 1 ü", "000000", "a\u2003b", "写真 4", "x  y", " led", "#5 %d"]
+
+
+def test_names_with_spaces_and_umlauts_register_as_plain_ones(barrel_walk, tmp_path):
+    pictures = [read_rgb(path) for path in barrel_walk.recording().pictures]
+    masks = [read_grey(path) for path in barrel_walk.recording().masks]
+    strange = workspace_with(tmp_path / "scene", pictures, masks=masks, names=STRANGE)
+    assert run(strange, QUICK).summary["registered"] == VIEWS
+    folder, plain = strange.unit_dir("poses"), barrel_walk.unit_dir("poses")
+    assert (folder / "sparse/points3D.bin").read_bytes() == (plain / "sparse/points3D.bin").read_bytes()
+    np.testing.assert_array_equal(
+        strange.trajectory().cam_from_world.matrix, barrel_walk.trajectory().cam_from_world.matrix
+    )
+    assert strange.trajectory().names == tuple(STRANGE)
+    assert {path.stem for path in (folder / "masks").iterdir()} == set(STRANGE)
+    names = {image.name for image in read_reconstruction(folder / "sparse").images.values()}
+    assert names == {f"{name}.png" for name in STRANGE} == {path.name for path in (folder / "images").iterdir()}
+    as_plain = dict(zip(STRANGE, barrel_walk.recording().names))
+    for name, pixels in strange.sparse_model().pixels.items():
+        np.testing.assert_array_equal(pixels, barrel_walk.sparse_model().pixels[as_plain[name]])
+
+
 @pytest.fixture(scope="module")
 def pinhole_pictures() -> list[np.ndarray]:
     return [two_planes(PINHOLE, pose) for pose in iterate(walk(VIEWS))]
@@ -123,36 +146,42 @@ def test_given_lens_stays_and_pictures_are_links(pinhole_pictures, tmp_path):
 def test_killed_while_mapping_goes_on_with_the_features(pinhole_pictures, tmp_path, monkeypatch):
     workspace = workspace_with(tmp_path / "scene", pinhole_pictures)
     options = replace(QUICK, camera="300,300,160,120")
-    extracted = []
-    monkeypatch.setattr(poses_sfm, "extract", lambda *args, **k: extracted.append(1) or EXTRACT(*args, **k))
+    steps = []
 
-    def killed(*args):
-        raise KeyboardInterrupt
+    def counted(step, *args):
+        steps.append(step)
+        return APART(step, *args)
+
+    def killed(step, *args):
+        if step == "model":
+            raise KeyboardInterrupt
+        return counted(step, *args)
 
     with monkeypatch.context() as during:
-        during.setattr(poses_sfm, "reconstruct", killed)
+        during.setattr(poses_sfm, "apart", killed)
         with pytest.raises(KeyboardInterrupt):
             run(workspace, options)
     assert workspace.record("poses") is None
     workspace = Workspace(workspace.root)
+    monkeypatch.setattr(poses_sfm, "apart", counted)
     assert run(workspace, options).summary["registered"] == VIEWS
-    assert len(extracted) == 1
+    assert steps == ["features", "matches", "model"]
     assert not (workspace.unit_dir("poses") / "sfm").exists()
 
 
-EXTRACT = poses_sfm.extract
+APART = poses_sfm.apart
 
 
 def test_killed_while_extracting_starts_that_step_cleanly(pinhole_pictures, tmp_path, monkeypatch):
     workspace = workspace_with(tmp_path / "scene", pinhole_pictures)
     options = replace(QUICK, camera="300,300,160,120")
 
-    def half(database, *args):
-        database.write_bytes(b"half a database")
+    def half(step, folder, *args):
+        (folder / "database.db").write_bytes(b"half a database")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as during:
-        during.setattr(poses_sfm, "extract", half)
+        during.setattr(poses_sfm, "apart", half)
         with pytest.raises(KeyboardInterrupt):
             run(workspace, options)
     assert run(Workspace(workspace.root), options).summary["registered"] == VIEWS
@@ -226,7 +255,7 @@ def test_options_that_contradict_each_other(tmp_path, pinhole_pictures):
 
 def test_kitti_import_triangulates_with_the_poses_fixed(pinhole_pictures, tmp_path):
     write_kitti(tmp_path / "poses.txt", walk(VIEWS).inverse())
-    workspace = workspace_with(tmp_path / "scene", pinhole_pictures)
+    workspace = workspace_with(tmp_path / "scene", pinhole_pictures, names=STRANGE)
     options = replace(QUICK, source="import", path=tmp_path / "poses.txt", camera="300,300,160,120")
     record = run(workspace, options)
     trajectory, sparse = workspace.trajectory(), workspace.sparse_model()

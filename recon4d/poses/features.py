@@ -24,8 +24,8 @@ FEW_FEATURES = 32  # a frame below has nothing to hold on to: verification alone
 class PictureSet:
     """The pictures that take part and how they were taken."""
 
-    folder: Path  # frames/
-    files: tuple[str, ...]  # file names in time order
+    folder: Path
+    files: tuple[str, ...]  # file names in time order, without white space: COLMAP's lists are split at it
     lenses: tuple[LensKnowledge, ...]  # one per file
     masks: Path | None  # folder of COLMAP masks: FILE.png, black = ignore
 
@@ -99,19 +99,20 @@ class Descriptors(Sequence[np.ndarray]):
         return self.database.read_descriptors(image_id).data[largest]
 
 
-def match(
-    database: Path, pairs: Sequence[tuple[str, str]], threads: int, progress: Progress, label: str = "matching"
-) -> None:
-    """Match and verify pairs of files; what is in the database for other pairs stays.
+def match(database: Path, pairs: Sequence[tuple[str, str]], threads: int, progress: Progress) -> None:
+    """Match and verify pairs of files; matches that were in the database before are forgotten.
 
     The random draws of the verification have a seed per pair, so threads do not change the result.
     """
     pycolmap = load_pycolmap()
+    with pycolmap.Database.open(database) as opened:
+        opened.clear_matches()
+        opened.clear_two_view_geometries()
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = threads
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = SEED
-    with tempfile.TemporaryDirectory() as folder, progress.bar(label, len(pairs)) as bar:
+    with tempfile.TemporaryDirectory() as folder, progress.bar("matching", len(pairs)) as bar:
         listed = Path(folder) / "pairs.txt"
         pairing = pycolmap.ImportedPairingOptions()
         pairing.match_list_path = listed
@@ -121,10 +122,3 @@ def match(
             pycolmap.set_random_seed(SEED)
             pycolmap.match_image_pairs(database, matching, pairing, verification, device=pycolmap.Device.cpu)
             bar.advance(len(some))
-
-
-def clear_matches(database: Path) -> None:
-    """Forget all matches, as before the first `match`."""
-    with load_pycolmap().Database.open(database) as opened:
-        opened.clear_matches()
-        opened.clear_two_view_geometries()

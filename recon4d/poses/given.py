@@ -93,11 +93,13 @@ def _renamed(
     return model if model.num_points3D() else None
 
 
-def model_for_triangulation(solution: Solution, recording: Recording, database: Path) -> pycolmap.Reconstruction:
-    """An empty model with the given cameras and poses, under the ids of the database."""
+def model_for_triangulation(solution: Solution, name_of: dict[str, str], database: Path) -> pycolmap.Reconstruction:
+    """An empty model with the given cameras and poses, under the ids and names of the database.
+
+    Args:
+        name_of: file name in the database -> name of the frame.
+    """
     pycolmap = load_pycolmap()
-    file_of = dict(zip(recording.names, (path.name for path in recording.pictures)))
-    name_of = {file: name for name, file in file_of.items()}
     model = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as opened:
         images = sorted(opened.read_all_images(), key=lambda image: image.image_id)

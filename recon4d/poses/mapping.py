@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recon4d.poses.given import model_for_triangulation
+from recon4d.poses.models import write_model
 from recon4d.poses.native import SEED, load_pycolmap
+from recon4d.poses.solution import Solution
 from recon4d.progress import Bar, Progress
 
 if TYPE_CHECKING:
@@ -21,6 +24,20 @@ if TYPE_CHECKING:
 FIRST_PAIR_DEG = (16.0, 8.0, 4.0)
 
 PLAUSIBLE_FOCAL = (0.3, 5.0)  # of the longest side: 118 to 11 degrees
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the mappers read and write."""
+
+    database: Path
+    pictures: Path  # folder of the pictures, under the names of the database
+    model: Path  # folder for the result; it is not there when nothing could be started
+
+    @property
+    def work(self) -> Path:
+        """For the files the mappers insist on writing."""
+        return self.model.with_name("mapper")
 
 
 @dataclass(frozen=True)
@@ -42,17 +59,33 @@ class Mapped:
     mapper: str  # the mapper that made it
 
 
-def reconstruct(database: Path, pictures: Path, work: Path, options: MappingOptions, progress: Progress) -> Mapped:
-    """Map all frames of a database; of several models the one with most frames is returned, never the first as such."""
+def reconstruct(places: Places, options: MappingOptions, progress: Progress) -> tuple[str, int]:
+    """Map all frames of a database; of several models the one with most frames is written, never the first as such.
+
+    Returns:
+        The mapper that made the model, and the number of separate models of its last attempt.
+    """
+    mapped = _best(places, options, progress)
+    _save(mapped.model, places.model)
+    return mapped.mapper, mapped.models
+
+
+def _best(places: Places, options: MappingOptions, progress: Progress) -> Mapped:
     best = Mapped(None, 0, options.mapper)
     if options.mapper == "incremental":
         for first_pair_deg in FIRST_PAIR_DEG:
-            models = _incremental(database, pictures, work, options, first_pair_deg, progress)
+            models = _incremental(places, options, first_pair_deg, progress)
             best = max(best, _largest(models, "incremental"), key=_frames_of)
             if _frames_of(best) >= options.enough:
                 return best
-    models = _global(database, pictures, work, options, progress)
+    models = _global(places, options, progress)
     return max(best, _largest(models, "global"), key=_frames_of)
+
+
+def _save(model: pycolmap.Reconstruction | None, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if model is not None:
+        write_model(model, folder)
 
 
 def _frames_of(mapped: Mapped) -> int:
@@ -64,7 +97,7 @@ def _largest(models: dict[int, pycolmap.Reconstruction], mapper: str) -> Mapped:
     return Mapped(ranked[-1] if ranked else None, len(models), mapper)
 
 
-def estimate_focal(database: Path, work: Path) -> float | None:
+def estimate_focal(places: Places, progress: Progress) -> float | None:
     """Focal length in pixels that the two-view geometries of all pairs agree on, and take it as the mapper's start.
 
     A start far from the truth can end in another minimum: with the usual guess a hand-held clip of a room came out
@@ -79,9 +112,10 @@ def estimate_focal(database: Path, work: Path) -> float | None:
     options = pycolmap.ViewGraphCalibrationOptions()
     options.random_seed = SEED
     options.reestimate_relative_pose = False
-    with _fresh(work) as folder:  # a copy, because pairs that do not agree are thrown out
+    # A copy, because pairs that do not agree are thrown out.
+    with _fresh(places.work) as folder, progress.bar("focal length", None):
         copy = folder / "calibration.db"
-        shutil.copyfile(database, copy)
+        shutil.copyfile(places.database, copy)
         if not pycolmap.calibrate_view_graph(copy, options):
             return None
         with pycolmap.Database.open(copy) as opened:
@@ -94,7 +128,7 @@ def estimate_focal(database: Path, work: Path) -> float | None:
         camera.camera_id, camera.model_name, focal, camera.width, camera.height
     )
     start.has_prior_focal_length = True
-    with pycolmap.Database.open(database) as opened:
+    with pycolmap.Database.open(places.database) as opened:
         opened.update_camera(start)
     return focal
 
@@ -122,19 +156,19 @@ def incremental_options(fixed_lens: bool, threads: int) -> pycolmap.IncrementalP
 
 
 def _incremental(
-    database: Path, pictures: Path, work: Path, options: MappingOptions, first_pair_deg: float, progress: Progress
+    places: Places, options: MappingOptions, first_pair_deg: float, progress: Progress
 ) -> dict[int, pycolmap.Reconstruction]:
     pycolmap = load_pycolmap()
     pipeline = incremental_options(options.fixed_lens, options.threads)
     pipeline.mapper.init_min_tri_angle = first_pair_deg
-    with pycolmap.Database.open(database) as opened:
+    with pycolmap.Database.open(places.database) as opened:
         count = opened.num_images()
     pycolmap.set_random_seed(SEED)
-    with _fresh(work) as folder, progress.bar("mapping", count) as bar:
+    with _fresh(places.work) as folder, progress.bar("mapping", count) as bar:
         advance = _up_to(bar, count)
         return pycolmap.incremental_mapping(
-            database,
-            pictures,
+            places.database,
+            places.pictures,
             folder,
             pipeline,
             initial_image_pair_callback=lambda: (advance(), advance()),
@@ -148,9 +182,7 @@ def _up_to(bar: Bar, total: int) -> object:
     return lambda: bar.advance() if next(left, None) is not None else None
 
 
-def _global(
-    database: Path, pictures: Path, work: Path, options: MappingOptions, progress: Progress
-) -> dict[int, pycolmap.Reconstruction]:
+def _global(places: Places, options: MappingOptions, progress: Progress) -> dict[int, pycolmap.Reconstruction]:
     pycolmap = load_pycolmap()
     pipeline = pycolmap.GlobalPipelineOptions()
     pipeline.random_seed = pipeline.mapper.random_seed = SEED
@@ -160,17 +192,23 @@ def _global(
         adjustment.refine_focal_length = adjustment.refine_extra_params = False
         adjustment.refine_principal_point = False
     pycolmap.set_random_seed(SEED)
-    with _fresh(work) as folder, progress.bar("mapping all at once", None):
-        return pycolmap.global_mapping(database, pictures, folder, pipeline)
+    with _fresh(places.work) as folder, progress.bar("mapping all at once", None):
+        return pycolmap.global_mapping(places.database, places.pictures, folder, pipeline)
 
 
-def triangulate(
-    model: pycolmap.Reconstruction, database: Path, pictures: Path, work: Path, threads: int, progress: Progress
-) -> pycolmap.Reconstruction:
-    """Points for cameras that stay as they are; image ids of ``model`` must be those of the database."""
+def triangulate(solution: Solution, name_of: dict[str, str], places: Places, threads: int, progress: Progress) -> None:
+    """Points for the cameras of a solution, which stay as they are.
+
+    Args:
+        solution: with a pose for every picture of the database.
+        name_of: file name in the database -> name of the frame.
+        places: the model is written there.
+        threads: -1: all.
+    """
     pycolmap = load_pycolmap()
+    given = model_for_triangulation(solution, name_of, places.database)
+    options = incremental_options(fixed_lens=True, threads=threads)
     pycolmap.set_random_seed(SEED)
-    with _fresh(work) as folder, progress.bar("triangulating", None):
-        return pycolmap.triangulate_points(
-            model, database, pictures, folder, options=incremental_options(fixed_lens=True, threads=threads)
-        )
+    with _fresh(places.work) as folder, progress.bar("triangulating", None):
+        model = pycolmap.triangulate_points(given, places.database, places.pictures, folder, options=options)
+    _save(model, places.model)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recon4d.scene.recording import Recording
     from recon4d.scene.trajectory import Trajectory
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -211,12 +211,12 @@ def _write_model(
     import numpy as np
 
     from recon4d.formats.colmap_model import sparse_from_reconstruction
+    from recon4d.poses.models import write_model
     from recon4d.poses.undistort import pinhole_model
 
     files = dict(zip(recording.names, (path.name for path in recording.pictures)))
     model = pinhole_model(solution.model, trajectory, lenses, files)
-    (part.path / "sparse").mkdir(exist_ok=True)
-    model.write_binary(str(part.path / "sparse"))
+    write_model(model, part.path / "sparse")
     sparse = sparse_from_reconstruction(model)
     if not len(sparse):
         return {"points": 0, "reprojection_error_px": None, "median_track_length": None, "median_angle_deg": None}

@@ -1,5 +1,8 @@
 """Structure from motion as resumable steps in the part of the poses stage: features, matches, model.
 
+COLMAP knows each picture by its row (``000012.jpg``), not by its name: its lists are split at white space, and names of
+people's pictures have any. What leaves these steps has the real names again.
+
 A step that was killed leaves files that cannot be trusted (a database amid a transaction, half a model); so each step
 is marked when it is done, and what an unmarked step left is removed before it is done again.
 """
@@ -16,20 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon4d.errors import PosesError
-from recon4d.poses.features import Descriptors, PictureSet, clear_matches, extract, match
-from recon4d.poses.given import model_for_triangulation
+from recon4d.poses.features import Descriptors, PictureSet, extract, match
 from recon4d.poses.imports import ImportedPoses, Matching
 from recon4d.poses.intrinsics import Knowledge, LensKnowledge
 from recon4d.poses.lens import Lens
-from recon4d.poses.mapping import MappingOptions, estimate_focal, reconstruct, triangulate
-from recon4d.poses.native import SEED, load_pycolmap
+from recon4d.poses.mapping import MappingOptions, Places, estimate_focal, reconstruct, triangulate
+from recon4d.poses.native import SEED, load_pycolmap, refusal
 from recon4d.poses.pairs import all_pairs, loop_pairs, sequential_pairs
 from recon4d.poses.parallax import check_motion, measure_motion
 from recon4d.poses.solution import Solution
+from recon4d.poses.undistort import link_or_copy
 from recon4d.poses.verdict import check_angle, check_registered
 from recon4d.scene.recording import Recording
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.scene.transforms import Rigid3
+from recon4d.stages.poses_apart import apart
 from recon4d.workspace import StagePart, write_text
 
 if TYPE_CHECKING:
@@ -49,8 +53,11 @@ class SfmSteps:
         self.part, self.recording, self.options, self.kind = part, recording, options, kind
         self.folder = part.path / "sfm"
         self.database = self.folder / "database.db"
+        self.places = Places(self.database, self.folder / "pictures", self.folder / "model")
         self.threads = options.threads or -1
-        self.file_of = dict(zip(recording.names, (path.name for path in recording.pictures)))
+        suffixes = [path.suffix for path in recording.pictures]
+        self.file_of = {name: f"{row:06d}{suffixes[row]}" for row, name in enumerate(recording.names)}  # for COLMAP
+        self.name_of = {file: name for name, file in self.file_of.items()}
         facts = self.folder / "facts.json"
         self.facts: dict[str, object] = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {}
 
@@ -110,10 +117,22 @@ class SfmSteps:
     def _step(self, name: str, work: Callable[[], None]) -> None:
         if self.part.is_done(name) and self.database.exists():
             return
-        with self._timed(name):
-            work()
+        try:
+            with self._timed(name):
+                work()
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:  # Python's own: a bug
+                raise
+            raise refusal(name, str(error), self.folder) from error
         write_text(self.folder / "facts.json", json.dumps(self.facts) + "\n")
         self.part.mark_done(name)
+
+    def _apart(self, step: str, work: Callable[..., object], *arguments: object) -> object:
+        """Have COLMAP work in a process of its own, so that only that process ends when COLMAP fails."""
+        outcome = apart(step, self.folder, work, arguments, self.part.progress)
+        most_mb = max(outcome.peak_memory_mb, float(self.facts.get("colmap_memory_mb", 0.0)))
+        self.facts["colmap_memory_mb"] = round(most_mb, 1)
+        return outcome.value
 
     def _features_and_matches(self, taken_with: dict[str, LensKnowledge]) -> None:
         self._step("features", lambda: self._extract(taken_with))
@@ -122,13 +141,16 @@ class SfmSteps:
     def _extract(self, taken_with: dict[str, LensKnowledge]) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
+        self.places.pictures.mkdir()
+        for name, picture in zip(self.recording.names, self.recording.pictures):
+            link_or_copy(picture, self.places.pictures / self.file_of[name])
         pictures = PictureSet(
-            folder=self.recording.pictures[0].parent,
+            folder=self.places.pictures,
             files=tuple(self.file_of[name] for name in taken_with),
             lenses=tuple(taken_with.values()),
             masks=self._colmap_masks(),
         )
-        extract(self.database, pictures, self.options.max_features, self.threads, self.part.progress)
+        self._apart("features", extract, self.database, pictures, self.options.max_features, self.threads)
 
     def _colmap_masks(self) -> Path | None:
         """Our masks in COLMAP's form: black = ignore, and the suffix is added to the file's whole name."""
@@ -138,13 +160,12 @@ class SfmSteps:
             return None
         folder = self.folder / "masks"
         folder.mkdir()
-        for picture, mask in zip(self.recording.pictures, self.recording.masks):
+        for name, mask in zip(self.recording.names, self.recording.masks):
             if mask is not None:
-                write_picture(folder / f"{picture.name}.png", 255 - read_grey(mask))
+                write_picture(folder / f"{self.file_of[name]}.png", 255 - read_grey(mask))
         return folder
 
     def _match(self, files: list[str]) -> None:
-        clear_matches(self.database)
         count, overlap = len(files), self.options.overlap
         exhaustive = self.options.matching == "exhaustive" or (
             self.options.matching == "auto" and self.kind == "pictures" and count <= MOST_EXHAUSTIVE
@@ -160,7 +181,7 @@ class SfmSteps:
             "loop_pairs": len(loops),
         }
         named = [(files[a], files[b]) for a, b in [*pairs, *loops]]
-        match(self.database, named, self.threads, self.part.progress)
+        self._apart("matches", match, self.database, named, self.threads)
 
     def _check_motion(self, knowledge: LensKnowledge) -> None:
         lens = knowledge.lens if knowledge.knowledge is Knowledge.GIVEN else None
@@ -173,7 +194,7 @@ class SfmSteps:
         }
 
     def _estimate_focal(self) -> None:
-        focal_px = estimate_focal(self.database, self.folder / "mapper")
+        focal_px = self._apart("focal", estimate_focal, self.places)
         self.facts |= {"focal_estimate_px": None if focal_px is None else round(focal_px, 2)}
 
     def _map(self, knowledge: LensKnowledge) -> None:
@@ -181,43 +202,36 @@ class SfmSteps:
         mapper = options.mapper
         if mapper == "auto":
             mapper = "incremental" if frames <= MOST_INCREMENTAL else "global"
-        mapped = reconstruct(
-            self.database,
-            self.recording.pictures[0].parent,
-            self.folder / "mapper",
-            MappingOptions(
-                mapper=mapper,
-                fixed_lens=knowledge.knowledge is Knowledge.GIVEN,
-                threads=1 if options.deterministic else self.threads,
-                enough=max(2, math.ceil(options.min_registered * frames)),
-            ),
-            self.part.progress,
+        mapping = MappingOptions(
+            mapper=mapper,
+            fixed_lens=knowledge.knowledge is Knowledge.GIVEN,
+            threads=1 if options.deterministic else self.threads,
+            enough=max(2, math.ceil(options.min_registered * frames)),
         )
-        self.facts |= {"mapper": mapped.mapper, "models": mapped.models}
-        self._save(mapped.model)
+        mapper, models = self._apart("model", reconstruct, self.places, mapping)
+        self.facts |= {"mapper": mapper, "models": models}
 
     def _triangulate(self, solution: Solution) -> None:
-        given = model_for_triangulation(solution, self.recording, self.database)
-        pictures, threads = self.recording.pictures[0].parent, 1 if self.options.deterministic else self.threads
-        self._save(triangulate(given, self.database, pictures, self.folder / "mapper", threads, self.part.progress))
+        threads = 1 if self.options.deterministic else self.threads
+        self._apart("model", triangulate, solution, self.name_of, self.places, threads)
 
     # -- the model of the last step --------------------------------------------------------------------------------
 
-    def _save(self, model: pycolmap.Reconstruction | None) -> None:
-        shutil.rmtree(self.folder / "model", ignore_errors=True)
-        if model is not None:
-            (self.folder / "model").mkdir()
-            model.write_binary(str(self.folder / "model"))
-
     def _model(self) -> pycolmap.Reconstruction | None:
-        folder = self.folder / "model"
-        return load_pycolmap().Reconstruction(str(folder)) if folder.exists() else None
+        """With the real file names; None when nothing could be started."""
+        if not self.places.model.exists():
+            return None
+        model = load_pycolmap().Reconstruction(str(self.places.model))
+        real = dict(zip(self.recording.names, (path.name for path in self.recording.pictures)))
+        for image in model.images.values():
+            image.name = real[self.name_of[image.name]]
+        return model
 
     def _solution(self, model: pycolmap.Reconstruction | None) -> Solution:
         registered = 0 if model is None else model.num_reg_images()
         check_registered(registered, len(self.recording), self.options.min_registered, "could be registered")
         check_angle(model)
-        name_of = {file: name for name, file in self.file_of.items()}
+        name_of = {path.name: name for name, path in zip(self.recording.names, self.recording.pictures)}
         images = {name_of[model.images[i].name]: model.images[i] for i in model.reg_image_ids()}
         return Solution(
             {name: Rigid3.from_matrix(image.cam_from_world().matrix()) for name, image in images.items()},
