@@ -10,9 +10,7 @@ BEST_ANGLE_DEG = 5.0  # of triangulation: smaller ones cannot tell depths apart,
 MIN_OVERLAP = 0.4
 
 
-def choose_neighbours(
-    trajectory: Trajectory, depth: np.ndarray, count: int, may_judge: np.ndarray
-) -> list[list[int]]:
+def choose_neighbours(trajectory: Trajectory, depth: np.ndarray, count: int, may_judge: np.ndarray) -> list[list[int]]:
     """For each frame up to ``count`` rows of other frames, best first.
 
     Args:

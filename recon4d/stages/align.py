@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory
 
 VERSION = 1
+FARTHEST = 1e9  # scene units: stands for infinity where a residual is wanted
 JUDGED_POINTS = 10  # fewer sparse points do not show whether a frame's depth is plausible
 STRUCTURE_SIGMA = 0.02  # relative: self-calibrated structure from motion was 1.8 to 3 % off where truth is known
 # Median relative residual at the sparse points. Weak networks reach 0.07 on a room, numbers of the wrong kind 0.4.
 REFUSED_RESIDUAL = 0.35
 SUSPECT_RESIDUAL = 0.15
-FITS_COLUMNS = ("name", "gain", "shift", "points", "inliers", "residual_median", "carried")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,19 @@ class FrameSamples:
 
     d: np.ndarray  # (K,) source values
     z: np.ndarray  # (K,) z-depth, scene units
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """One row of `fits.csv`: how the depth of a frame was brought to scene units, and how well it fits."""
+
+    name: str
+    gain: float
+    shift: float
+    points: int  # sparse points on valid depth
+    inliers: int  # of them, within three robust sigmas of the frame's own fit; 0 when it has none
+    residual_median: float  # relative; of frames without points the clip's
+    carried: bool  # without a fit of its own: it follows its neighbours in time
 
 
 def check_options(options: AlignOptions) -> None:
@@ -91,6 +104,7 @@ def _primary(workspace: Workspace, options: AlignOptions) -> str:
 
 def _work(workspace: Workspace, options: AlignOptions, source: str, part: StagePart) -> dict[str, object]:
     from recon4d.formats.arrays import write_scene_depth
+    from recon4d.geometry.alignment import MIN_SIGMA
 
     poses, trajectory = workspace.need("poses", "align"), workspace.trajectory()
     kind = DepthKind(workspace.need(f"depth/{source}", "align").summary["kind"])
@@ -102,7 +116,7 @@ def _work(workspace: Workspace, options: AlignOptions, source: str, part: StageP
     far = _far_limit(samples, options)
     for name in part.pending(trajectory.names, "aligning"):
         i, camera = trajectory.names.index(name), trajectory[name].camera
-        relative_sigma = max(float(rows[i]["spread"]), 0.005)
+        relative_sigma = max(1.4826 * rows[i].residual_median, MIN_SIGMA)
         surface = aligned(
             workspace.depth_map(name, source),
             camera.width,
@@ -118,13 +132,13 @@ def _work(workspace: Workspace, options: AlignOptions, source: str, part: StageP
             )
         write_scene_depth(part.path / f"{name}.npz", surface)
     _write_tables(part.path, trajectory, rows, kind, poses.summary["source"])
-    residuals = np.array([row["residual_median"] for row in rows if row["points"]])
+    residuals = np.array([row.residual_median for row in rows if row.points])
     return {
         "source": source,
         "kind": kind.value,
         "frames": len(trajectory),
-        "points_per_frame": float(np.median([row["points"] for row in rows])),
-        "carried": sum(row["carried"] for row in rows),
+        "points_per_frame": float(np.median([row.points for row in rows])),
+        "carried": sum(row.carried for row in rows),
         "residual_median": float(np.median(residuals)) if len(residuals) else None,
         "metres_per_unit": json.loads((part.path / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"],
     }
@@ -132,7 +146,7 @@ def _work(workspace: Workspace, options: AlignOptions, source: str, part: StageP
 
 def _fit(
     workspace: Workspace, options: AlignOptions, source: str, kind: DepthKind, trajectory: Trajectory, part: StagePart
-) -> tuple[ClipFit, list[FrameSamples], list[dict[str, object]]]:
+) -> tuple[ClipFit, list[FrameSamples], list[FitRow]]:
     """Gain and shift per frame, the samples they come from, and the rows of `fits.csv`."""
     from recon4d.geometry.alignment import ClipFit, fit_frame, smooth_fits
 
@@ -184,12 +198,12 @@ def _check_order(samples: list[FrameSamples], kind: DepthKind) -> None:
     )
 
 
-def _check_residuals(rows: list[dict[str, object]], kind: DepthKind, part: StagePart) -> None:
+def _check_residuals(rows: list[FitRow], kind: DepthKind, part: StagePart) -> None:
     """Refuse depth that has nothing to do with the structure, warn of what fits badly. Raises AlignmentError."""
-    judged = [row for row in rows if row["points"] >= JUDGED_POINTS]
+    judged = [row for row in rows if row.points >= JUDGED_POINTS]
     if not judged:
         return
-    median = float(np.median([row["residual_median"] for row in judged]))
+    median = float(np.median([row.residual_median for row in judged]))
     if median > REFUSED_RESIDUAL:
         raise AlignmentError(
             f"align: as {kind.value} the depth is {100 * median:.0f} % off the structure, so that is not what it is: "
@@ -200,12 +214,12 @@ def _check_residuals(rows: list[dict[str, object]], kind: DepthKind, part: Stage
             f"align: depth and structure disagree by {100 * median:.0f} % in the median: is {kind.value} the right "
             "--depth.kind?"
         )
-    bad = [row for row in judged if row["residual_median"] > max(SUSPECT_RESIDUAL, 4 * median)]
+    bad = [row for row in judged if row.residual_median > max(SUSPECT_RESIDUAL, 4 * median)]
     if bad:
-        worst = max(bad, key=lambda row: row["residual_median"])
+        worst = max(bad, key=lambda row: row.residual_median)
         part.warn(
-            f"align: in {len(bad)} of {len(rows)} frames the depth contradicts the structure (frame {worst['name']}: "
-            f"{100 * worst['residual_median']:.0f} % off): look at fits.csv, and leave such frames out"
+            f"align: in {len(bad)} of {len(rows)} frames the depth contradicts the structure (frame {worst.name}: "
+            f"{100 * worst.residual_median:.0f} % off): look at fits.csv, and leave such frames out"
         )
 
 
@@ -258,47 +272,44 @@ def aligned(
 
 def _rows(
     trajectory: Trajectory, samples: list[FrameSamples], fits: list[FrameFit | None], fit: ClipFit, kind: DepthKind
-) -> list[dict[str, object]]:
+) -> list[FitRow]:
     from recon4d.geometry.alignment import z_from_values
 
-    rows = []
-    for i, (name, s, own) in enumerate(zip(trajectory.names, samples, fits)):
+    fitted = any(own is not None for own in fits)
+    residuals = []
+    for i, s in enumerate(samples):
         z = z_from_values(s.d, fit.gain[i], fit.shift[i], kind)
-        residual = np.abs(np.where(np.isfinite(z), z, 1e9) / s.z - 1) if len(s.z) else np.zeros(0)
-        median = float(np.median(residual)) if len(residual) else 0.0
-        rows.append(
-            {
-                "name": name,
-                "gain": fit.gain[i],
-                "shift": fit.shift[i],
-                "points": len(s.d),
-                "inliers": own.inliers if own else 0,
-                "residual_median": median,
-                "carried": own is None and any(f is not None for f in fits),
-                "spread": 1.4826 * median,
-            }
+        residuals.append(float(np.median(np.abs(np.minimum(z, FARTHEST) / s.z - 1))) if len(s.z) else None)
+    known = [residual for residual in residuals if residual is not None]
+    clip = float(np.median(known)) if known else 0.0
+    return [
+        FitRow(
+            name=name,
+            gain=float(fit.gain[i]),
+            shift=float(fit.shift[i]),
+            points=len(samples[i].d),
+            inliers=own.inliers if own else 0,
+            residual_median=clip if residuals[i] is None else residuals[i],
+            carried=own is None and fitted,
         )
-    missing = [row for row in rows if not row["points"]]
-    known = [row["spread"] for row in rows if row["points"]]
-    for row in missing:  # no points, no spread of its own: the clip's
-        row["spread"] = float(np.median(known)) if known else 0.0
-    return rows
+        for i, (name, own) in enumerate(zip(trajectory.names, fits))
+    ]
 
 
 def _write_tables(
     folder: Path,
     trajectory: Trajectory,
-    rows: list[dict[str, object]],
+    rows: list[FitRow],
     kind: DepthKind,
     poses_source: str,
 ) -> None:
     from recon4d.geometry.levelling import levelled_from_cameras
 
     with open(folder / "fits.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FITS_COLUMNS, extrasaction="ignore")
+        writer = csv.DictWriter(file, [column.name for column in fields(FitRow)])
         writer.writeheader()
-        writer.writerows(rows)
-    scale = metric_scale(np.array([row["gain"] for row in rows if row["inliers"]]), kind)
+        writer.writerows(asdict(row) for row in rows)
+    scale = metric_scale(np.array([row.gain for row in rows if row.inliers]), kind)
     (folder / "scale.json").write_text(json.dumps(scale, indent=1) + "\n", encoding="utf-8")
     up = levelled_from_cameras(trajectory.cam_from_world)
     source = "a tripod's camera, taken as level" if poses_source == "static" else "cameras held level"
