@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("stopped; the same command goes on where this one was", code=130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left; nobody is to be told
-        return 0
+        return 141  # as if SIGPIPE had ended it: what was asked for may not be finished
     except OSError as error:
         sentence = _disk_sentence(error)
         if sentence is None:

@@ -15,7 +15,7 @@ from recon4d.errors import OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.progress import Progress, Silent
 from recon4d.stages.align import AlignOptions
-from recon4d.stages.common import options_as_json, stage_key
+from recon4d.stages.common import check_types, options_as_json, stage_key
 from recon4d.stages.depth import DepthOptions
 from recon4d.stages.export import ExportOptions
 from recon4d.stages.frames import FramesOptions, check_source, source_key
@@ -73,6 +73,8 @@ def run(
         check_source(Path(source))
     stages = BUILT[: BUILT.index(until) + 1]
     known = (Path(out) / MARKER).is_file()
+    if source is None and not known:
+        raise WorkspaceError(f"{out} is no recon4d scene and no recording was given: recon4d run INPUT --out {out}")
     options = absolute_paths(options or (recorded_options(Workspace(out)) if known else Options()))
     check_options(options, stages)
     workspace = Workspace.create(out)
@@ -101,6 +103,7 @@ def run_one(workspace: Workspace, stage: str, options: object, progress: Progres
 def check_options(options: Options, stages: tuple[str, ...]) -> None:
     """Refuse what cannot work before hours of work: every stage that has something to check is asked."""
     for stage in stages:
+        check_types(stage, getattr(options, stage))
         check = getattr(_module(stage), "check_options", None)
         if check is not None:
             check(getattr(options, stage))

@@ -107,6 +107,8 @@ class Terminal:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def for_stream(stream: TextIO) -> Progress:
-    """Bars when a person watches, lines otherwise."""
+def for_stream(stream: TextIO | None) -> Progress:
+    """Bars when a person watches, lines otherwise, nothing where there is no stream (a closed stdout)."""
+    if stream is None:
+        return Silent()
     return Terminal() if stream.isatty() else Lines(stream)

@@ -2,7 +2,8 @@
 
 A stage works in ``.part/UNIT-KEY/``. When it is done its record is written there, the old result is renamed to
 ``.old/UNIT`` and the new one takes its place; `Workspace.open` repairs whatever a kill left between these steps. A
-folder without ``stage.json`` is never taken for a result.
+folder without ``stage.json`` is never taken for a result. What lies in ``.old`` is for people and never comes back by
+itself.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,11 @@ class Workspace:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         self._check_marker()
-        self._repair()
+        with (
+            suppress(WorkspaceError, OSError),
+            self.lock(),
+        ):  # not while another run is at work, nor on a read-only disk
+            self._repair()
 
     @classmethod
     def create(cls, root: Path | str) -> Workspace:
@@ -193,11 +198,6 @@ class Workspace:
             except (ValueError, KeyError):
                 continue
             self._swap_in(record.parent, unit)
-        for record in list(self.root.glob(f".old/**/{RECORD}")):
-            unit = record.parent.relative_to(self.root / ".old").as_posix()
-            if not self.unit_dir(unit).exists():
-                self.unit_dir(unit).parent.mkdir(parents=True, exist_ok=True)
-                os.rename(record.parent, self.unit_dir(unit))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -212,7 +212,7 @@ class Workspace:
             yield
 
     @contextmanager
-    def _reading(self, unit: str, by: str) -> Iterator[Path]:
+    def reading(self, unit: str, by: str) -> Iterator[Path]:
         """The folder of a finished unit; what is missing or damaged in it becomes one sentence with the way out."""
         self.need(unit, by)
         try:
@@ -228,26 +228,26 @@ class Workspace:
         """The chosen frames and where their pictures lie."""
         from recon4d.formats.frames_table import read_recording
 
-        with self._reading("frames", "recording") as folder:
+        with self.reading("frames", "recording") as folder:
             return read_recording(folder)
 
     def trajectory(self) -> Trajectory:
         """Cameras of the frames: the refined ones once `refine` is done, else those of `poses`."""
         from recon4d.formats.cameras_json import read_trajectory
 
-        with self._reading("refine" if self.record("refine") else "poses", "trajectory") as folder:
+        with self.reading("refine" if self.record("refine") else "poses", "trajectory") as folder:
             return read_trajectory(folder / "cameras.json")
 
     def sparse_model(self) -> SparseModel:
         """The sparse points of structure from motion and where each frame saw them."""
         from recon4d.formats.colmap_model import read_sparse_model
 
-        with self._reading("poses", "sparse_model") as folder:
+        with self.reading("poses", "sparse_model") as folder:
             return read_sparse_model(folder / "sparse")
 
     def picture_path(self, name: str) -> Path:
         """Undistorted picture of a frame. Raises WorkspaceError."""
-        with self._reading("poses", "picture") as folder:
+        with self.reading("poses", "picture") as folder:
             for suffix in (".jpg", ".png"):
                 path = folder / "images" / f"{name}{suffix}"
                 if path.exists():
@@ -259,14 +259,14 @@ class Workspace:
         from recon4d.formats.pictures import read_rgb
 
         path = self.picture_path(name)
-        with self._reading("poses", "picture"):
+        with self.reading("poses", "picture"):
             return read_rgb(path)
 
     def ignored(self, name: str) -> np.ndarray | None:
         """(H, W) bool: undistorted pixels a user's mask takes out of poses and background; None where there is none."""
         from recon4d.formats.pictures import read_grey
 
-        with self._reading("poses", "ignored") as folder:
+        with self.reading("poses", "ignored") as folder:
             path = folder / "masks" / f"{name}.png"
             return read_grey(path) > 127 if path.exists() else None
 
@@ -276,14 +276,14 @@ class Workspace:
         from recon4d.scene.depth import DepthKind
 
         unit = f"depth/{source}"
-        with self._reading(unit, "depth_map") as folder:
+        with self.reading(unit, "depth_map") as folder:
             return read_depth_map(folder / f"{name}.npz", DepthKind(self.record(unit).summary["kind"]))
 
     def scene_depth(self, name: str, unit: str = "align") -> SceneDepth:
         """Depth of one frame in scene units, from ``align``, ``mesh`` or ``refine``."""
         from recon4d.formats.arrays import read_scene_depth
 
-        with self._reading(unit, "scene_depth") as folder:
+        with self.reading(unit, "scene_depth") as folder:
             return read_scene_depth(folder / f"{name}.npz")
 
     def surface_unit(self) -> str:
@@ -294,35 +294,35 @@ class Workspace:
         """Surface of one frame, the refined one once `refine` is done."""
         from recon4d.formats.arrays import read_depth_mesh
 
-        with self._reading(self.surface_unit(), "depth_mesh") as folder:
+        with self.reading(self.surface_unit(), "depth_mesh") as folder:
             return read_depth_mesh(folder / f"{name}.npz")
 
     def static_cloud(self) -> PointCloud:
         """The fused background, world frame, scene units."""
         from recon4d.formats.ply import read_cloud
 
-        with self._reading("fuse", "static_cloud") as folder:
+        with self.reading("fuse", "static_cloud") as folder:
             return read_cloud(folder / "static.ply")
 
     def static_mesh(self) -> TriMesh:
         """The fused background as a mesh, world frame, scene units."""
         from recon4d.formats.ply import read_mesh
 
-        with self._reading("fuse", "static_mesh") as folder:
+        with self.reading("fuse", "static_mesh") as folder:
             return read_mesh(folder / "static_mesh.ply")
 
     def scene(self) -> Scene4D:
         """The whole result; clouds of single frames are read when asked for."""
         from recon4d.formats.scene_json import read_scene
 
-        with self._reading("fuse", "scene") as folder:
-            return read_scene(folder / "scene.json")
+        with self.reading("fuse", "scene") as folder:
+            return replace(read_scene(folder / "scene.json"), frame=self.frame_cloud)
 
     def frame_cloud(self, name: str) -> PointCloud:
         """All points of one frame, world frame, scene units."""
         from recon4d.formats.ply import read_cloud
 
-        with self._reading("fuse", "frame_cloud") as folder:
+        with self.reading("fuse", "frame_cloud") as folder:
             return read_cloud(folder / "frames" / f"{name}.ply")
 
 

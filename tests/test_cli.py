@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recon4d import cli, pipeline
-from recon4d.errors import WorkspaceError
+from recon4d.errors import OptionsError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.formats.pictures import write_picture
 from recon4d.workspace import Workspace
@@ -238,3 +238,39 @@ def test_source_whose_name_is_no_text(capsys, tmp_path):
     assert cli.main(["run", path, "--out", str(tmp_path / "s"), "--until", "poses"]) == 1
     assert "caf\\xe9.mp4 is not valid UTF-8" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (pipeline.Options(poses=pipeline.PosesOptions(source="nope")), "--poses.source is 'nope', one of colmap"),
+        (pipeline.Options(frames=pipeline.FramesOptions(stride="5")), "--frames.stride is '5'"),
+        (pipeline.Options(align=pipeline.AlignOptions(step=True)), "--align.step is True"),
+        (pipeline.Options(export=pipeline.ExportOptions(to=("ply", "obj"))), "--export.to is ('ply', 'obj')"),
+    ],
+)
+def test_options_from_python_are_checked_too(options, words):
+    with pytest.raises(OptionsError) as refused:
+        pipeline.check_options(options, ("frames", "poses", "align", "export"))
+    assert words in str(refused.value)
+
+
+def test_defaults_pass_their_own_check():
+    pipeline.check_options(pipeline.Options(), tuple(stage for stage in pipeline.BUILT if stage != "depth"))
+
+
+def test_scene_that_is_none_and_no_recording(capsys, tmp_path):
+    assert "is no recon4d scene and no recording was given" in sentence(capsys, "run", "--out", tmp_path / "s")
+
+
+def test_closed_output_is_no_bug(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "recon4d", "run", "nothing.mp4", "--out", str(tmp_path / "s"), "--until", "frames"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.close(1),
+    )
+    assert done.returncode == 1
+    assert "there is no nothing.mp4" in done.stderr

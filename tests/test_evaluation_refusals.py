@@ -15,6 +15,7 @@ from recon4d.evaluation.truth import Counting, FlowTruth, GridTruth
 from recon4d.formats.arrays import write_arrays
 from recon4d.scene.recording import Frame, Recording
 from recon4d.stages.evaluate import EvaluateOptions, evaluate
+from recon4d.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +106,8 @@ def test_unpadded_truth_is_counted_in_the_order_of_its_numbers(tmp_path, kind):
     else:
         truth = FlowTruth(tmp_path, recording, counting)
     assert [float(truth[name].max()) for name in recording.names] == list(range(len(recording)))
+
+
+def test_source_without_the_stage_it_belongs_to_is_refused(tmp_path):
+    with pytest.raises(EvaluationError, match="--stage depth"):
+        evaluate(Workspace.create(tmp_path / "s"), EvaluateOptions(source="precomputed"))

@@ -86,7 +86,7 @@ def test_work_under_other_options_is_not_resumed(tmp_path):
     assert list((tmp_path / "s/.part").iterdir()) == []
 
 
-@pytest.mark.parametrize("killed_after", ["record", "old_moved", "nothing_left_but_old"])
+@pytest.mark.parametrize("killed_after", ["record", "old_moved"])
 def test_kill_during_publication_is_repaired(tmp_path, killed_after):
     root = tmp_path / "s"
     workspace = Workspace.create(root)
@@ -94,11 +94,6 @@ def test_kill_during_publication_is_repaired(tmp_path, killed_after):
     new = run(workspace, write_numbers(2), size=2)
     # Put the folders back to how they stood when the second publication was killed.
     part = root / ".part" / "frames-x"
-    if killed_after == "nothing_left_but_old":
-        shutil.rmtree(root / "frames")
-        Workspace(root)
-        assert Workspace(root).record("frames").options["size"] == 1
-        return
     os.rename(root / "frames", part)
     if killed_after == "record":
         os.rename(root / ".old/frames", root / "frames")
@@ -186,3 +181,20 @@ def test_option_out_of_range_is_one_sentence(value):
     with pytest.raises(OptionsError, match=r"align: --align\.step is .*, more than 0 is expected"):
         check_range("align", "step", value, above=0.0)
     check_range("align", "step", 0.1, above=0.0)
+
+
+def test_deleted_result_does_not_come_back_as_the_one_before(tmp_path):
+    workspace = Workspace.create(tmp_path / "s")
+    run(workspace, write_numbers(1))
+    run(workspace, write_numbers(2), size=2)
+    shutil.rmtree(tmp_path / "s/frames")
+    assert Workspace(tmp_path / "s").record("frames") is None
+
+
+def test_looking_at_a_scene_does_not_disturb_the_run_at_work(tmp_path):
+    workspace = Workspace.create(tmp_path / "s")
+    run(workspace, write_numbers(1))
+    os.rename(tmp_path / "s/frames", tmp_path / "s/.part/frames-x")  # as amid a publication
+    with workspace.lock():
+        assert Workspace(tmp_path / "s").record("frames") is None
+    assert Workspace(tmp_path / "s").record("frames") is not None

@@ -10,8 +10,10 @@ import math
 import resource
 import sys
 import time
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from recon4d.errors import OptionsError
 from recon4d.progress import Progress, Silent
@@ -88,6 +90,38 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def check_types(stage: str, options: object) -> None:
+    """Insist that every option has a type and, where there is a choice, a value that its annotation allows.
+
+    The command line's parser has done so already; options from Python or a file edited by hand come here unchecked.
+    Raises OptionsError.
+    """
+    hints = typing.get_type_hints(type(options))
+    for field in dataclasses.fields(options):
+        value, hint = getattr(options, field.name), hints[field.name]
+        if not _allowed(value, hint):
+            choices = [str(choice) for choice in typing.get_args(hint)] if typing.get_origin(hint) is Literal else []
+            expected = f"one of {', '.join(choices)}" if choices else str(getattr(hint, "__name__", hint))
+            raise OptionsError(
+                f"{stage}: --{stage}.{field.name.replace('_', '-')} is {value!r}, {expected} is expected"
+            )
+
+
+def _allowed(value: object, hint: object) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, (tuple, list)) and all(_allowed(item, arguments[0]) for item in value)
+    if arguments:  # a union
+        return any(_allowed(value, argument) for argument in arguments)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, (str, Path) if hint is Path else hint)
 
 
 def check_range(

@@ -146,6 +146,8 @@ def _check(options: EvaluateOptions) -> None:
         raise EvaluationError("evaluate: --mask-gt says which pixels move, --depth-gt or --flow-gt what to score there")
     if options.depth_gt is not None and not options.depth_gt_scale > 0:
         raise EvaluationError(f"evaluate: --depth-gt-scale is {options.depth_gt_scale}, a number above 0 is expected")
+    if options.source is not None and options.stage != "depth":
+        raise EvaluationError("evaluate: --source chooses what --stage depth scores, no other stage has several")
     if options.json is not None:
         _check_target(options.json)
 

@@ -303,7 +303,9 @@ def _write_colmap(delivery: _Delivery) -> None:
 
     from recon4d.formats.colmap_model import read_reconstruction
 
-    model, turn = read_reconstruction(source), delivery.delivered_from_scene
+    with delivery.workspace.reading("poses", "export"):
+        model = read_reconstruction(source)
+    turn = delivery.delivered_from_scene
     model.transform(pycolmap.Sim3d(turn.scale, pycolmap.Rotation3d(turn.rotation), turn.translation))
     images = delivery.folder("colmap", "images")
     for image in model.images.values():
