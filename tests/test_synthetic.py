@@ -222,3 +222,9 @@ def test_odd_size_is_refused_before_anything_is_written(tmp_path):
 
 def test_materials_have_four_colours():
     np.testing.assert_allclose(FLOOR.linear_palette()[0], (np.array([0xB9, 0x86, 0x55]) / 255) ** 2.2)
+
+
+def test_video_has_the_same_bytes_every_time(tmp_path):
+    scene = synthetic_scene(count=10)
+    videos = {write_clip(tmp_path / str(k), scene).video.read_bytes() for k in range(4)}
+    assert len(videos) == 1
