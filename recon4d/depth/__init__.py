@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Protocol
 
 from recon4d.scene.depth import DepthKind, DepthMap
@@ -22,7 +23,7 @@ class DepthSource(Protocol):
         """Depth of one frame. Raises DepthError or InputError."""
 
 
-def source_opener(name: str) -> object:
+def source_opener(name: str) -> Callable[..., DepthSource]:
     """The function that opens the source called ``name``, one of `SOURCES`."""
     module, _, function = SOURCES[name].partition(":")
     return getattr(importlib.import_module(module), function)

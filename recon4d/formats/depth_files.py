@@ -16,7 +16,7 @@ from recon4d.formats.natural import natural_key
 from recon4d.formats.pictures import read_grey
 
 DEPTH_SUFFIXES = (".npz", ".npy", ".png", ".exr", ".tif", ".tiff")
-# Names under which programs store depth in an npz, and what they mean where the name itself says so.
+# Names under which programs store depth in an npz, in the order in which they are tried.
 KEYS = ("depth", "depths", "disparity", "disp", "inv_depth", "pred", "arr_0")
 
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.formats.path_text import is_text, shown
 from recon4d.progress import Progress
+from recon4d.scene.depth import DepthKind, DepthMap
 from recon4d.stages.common import BY_CONTENT, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from recon4d.depth import DepthSource
+    from recon4d.depth.precomputed import PrecomputedRequest
+    from recon4d.poses.lens import Lens
+    from recon4d.scene.camera import Camera
+
+    SourceOpener = Callable[..., DepthSource]
 
 VERSION = 1
 KINDS = Literal["auto", "scene_z", "metric_z", "scale_free_z", "affine_z", "scale_free_disparity", "affine_disparity"]
@@ -87,7 +98,7 @@ def _source_names(options: DepthOptions) -> list[str]:
     return [name.strip() for name in options.source.split(",") if name.strip()]
 
 
-def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: object) -> dict[str, object]:
+def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: SourceOpener) -> dict[str, object]:
     from recon4d.formats.arrays import write_depth_map
     from recon4d.poses.lens import read_lenses
 
@@ -112,11 +123,10 @@ def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: 
     return {"kind": source.kind.value, "frames": len(trajectory), "remarks": list(source.remarks)}
 
 
-def _request(options: DepthOptions) -> object:
+def _request(options: DepthOptions) -> PrecomputedRequest:
     """The options in the depth room's own words."""
     from recon4d.depth.matching import RowCounting
     from recon4d.depth.precomputed import PrecomputedRequest
-    from recon4d.scene.depth import DepthKind
 
     return PrecomputedRequest(
         path=Path(options.path),
@@ -128,14 +138,13 @@ def _request(options: DepthOptions) -> object:
     )
 
 
-def undistorted(depth: object, lens: object, camera: object) -> object:
+def undistorted(depth: DepthMap, lens: Lens, camera: Camera) -> DepthMap:
     """Depth of the recorded picture brought to the undistorted one, on a grid as fine as it came.
 
     z does not change: both pictures have the same centre and axes, only the ray of a pixel moves.
     """
     from recon4d.geometry.resample import sample_grid
     from recon4d.poses.lens import undistortion_map
-    from recon4d.scene.depth import DepthMap
 
     if lens.is_pinhole_like(camera):
         return depth
