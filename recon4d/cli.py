@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from recon4d import pipeline
 from recon4d._version import __version__
 from recon4d.errors import OptionsError, Recon4dError
 from recon4d.progress import for_stream
+from recon4d.stages.common import flag
 from recon4d.stages.evaluate import EvaluateOptions
 from recon4d.workspace import MARKER, Workspace
 
@@ -151,7 +153,8 @@ def _run(arguments: list[str]) -> int:
         kw_only=True,
     )
     command.__doc__ = "Reconstruct a video or a folder of pictures."
-    given = _parse(command, arguments, "recon4d run")
+    several = {name for stage, kind in pipeline.OPTIONS.items() for name in _several_valued(stage, kind)}
+    given = _parse(command, _joined(arguments, several), "recon4d run")
     chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})
     with _recorded_options_count(options):
         workspace = pipeline.run(
@@ -177,7 +180,9 @@ def _stage(stage: str, arguments: list[str]) -> int:
         frozen=True,
     )
     command.__doc__ = f"Run the stage {stage} alone."
-    given = _parse(command, arguments, f"recon4d {stage}")
+    short = _without_inner_prefixes(arguments, kind)
+    several = {f"--{name.partition('.')[2]}" for name in _several_valued(stage, kind)}
+    given = _parse(command, _joined(short, several), f"recon4d {stage}")
     workspace = Workspace(given.scene)
     with _recorded_options_count(options):
         pipeline.run_one(workspace, stage, given.options, for_stream(sys.stdout))
@@ -208,12 +213,14 @@ def _info(arguments: list[str]) -> int:
     workspace = Workspace(given.scene)
     if given.json:
         units = [unit for stage in pipeline.LINE for unit in pipeline.units_of(workspace, stage)]
+        units += pipeline.idle_units(workspace)
         print(json.dumps([dataclasses.asdict(workspace.record(unit)) for unit in units], indent=1))
         return 0
-    states, stale = {}, pipeline.stale_units(workspace)
+    states, idle = {}, pipeline.idle_units(workspace)
+    why_old = pipeline.stale_units(workspace) | idle
     for stage in pipeline.BUILT:
-        for unit in pipeline.units_of(workspace, stage) or [stage]:
-            states[unit] = (workspace.record(unit), stale.get(unit))
+        for unit in [*(pipeline.units_of(workspace, stage) or [stage]), *(idle if stage == "depth" else ())]:
+            states[unit] = (workspace.record(unit), why_old.get(unit))
     print(scene_info(workspace, states))
     return 0
 
@@ -276,6 +283,41 @@ def _peek(arguments: list[str], flag: str) -> str | None:
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2]
     return None
+
+
+def _several_valued(prefix: str, kind: type) -> Iterator[str]:
+    """Flags that take several values, as `recon4d run` knows them."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _several_valued(name, hint)
+        elif typing.get_origin(hint) is tuple:
+            yield flag(prefix, name)
+
+
+def _joined(arguments: list[str], several: set[str]) -> list[str]:
+    """Arguments in which a flag that takes several values stands once, with all of them; the parser takes the last."""
+    values: dict[str, list[str]] = {}
+    others: list[str] = []
+    into = others
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if argument.startswith("-") and name in several:
+            into = values.setdefault(name, [])
+            into += [value] if equals else []
+        else:
+            into = others if argument.startswith("--") or argument == "-h" else into
+            into.append(argument)
+    return others + [word for name, found in values.items() for word in (name, *found)]
+
+
+def _without_inner_prefixes(arguments: list[str], kind: type) -> list[str]:
+    """``--metric.marker`` as ``--marker``, the form in which the verb of one stage knows options within options."""
+    inner = [f"--{name}." for name, hint in typing.get_type_hints(kind).items() if dataclasses.is_dataclass(hint)]
+    return [
+        next((f"--{argument[len(start) :]}" for start in inner if argument.startswith(start)), argument)
+        for argument in arguments
+    ]
 
 
 def _parse(command: type, arguments: list[str], program: str) -> object:

@@ -15,8 +15,8 @@ from recon4d.errors import OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.progress import Progress, Silent
 from recon4d.stages.align import AlignOptions
-from recon4d.stages.common import check_types, options_as_json, stage_key
-from recon4d.stages.depth import DepthOptions
+from recon4d.stages.common import changed_flags, check_types, options_as_json, stage_key
+from recon4d.stages.depth import DepthOptions, units_read_by_align
 from recon4d.stages.export import ExportOptions
 from recon4d.stages.frames import FramesOptions, check_source, source_key
 from recon4d.stages.fuse import FuseOptions
@@ -125,30 +125,55 @@ def run_stage(
 
 
 def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, source: Path, progress: Progress) -> None:
-    """Say which finished stages will be redone, and why, before any work starts."""
+    """Say which finished units will be redone, and why, before any work starts."""
     for stage in stages:
-        records = [record for unit in units_of(workspace, stage) if (record := workspace.record(unit)) is not None]
-        for record in records:
-            why = _why_stale(workspace, record, getattr(options, stage), source)
+        stale = {}
+        for unit, own in _wanted_units(stage, getattr(options, stage)).items():
+            record = workspace.record(unit)
+            why = _why_stale(workspace, record, own, source) if record else None
+            if record and not why and stage == "align":
+                why = _other_depths(record, [name.partition("/")[2] for name in _wanted_units("depth", options.depth)])
             if why:
-                follow = [s for s in stages[stages.index(stage) + 1 :] if units_of(workspace, s)]
-                and_then = f", then {', '.join(follow)}" if follow else ""
-                progress.say(f"redoing {record.unit}{and_then}: {why}")
-                return
+                stale[unit] = why
+        if stale:
+            follow = [s for s in stages[stages.index(stage) + 1 :] if units_of(workspace, s)]
+            and_then = f", then {', '.join(follow)}" if follow else ""
+            progress.say(f"redoing {', '.join(stale)}{and_then}: {'; '.join(dict.fromkeys(stale.values()))}")
+            return
+
+
+def _wanted_units(stage: str, options: object) -> dict[str, object]:
+    """The units that a stage's options ask for, each with the options of its own."""
+    split = getattr(_module(stage), "unit_options", None)
+    return split(options) if split else {stage: options}
 
 
 def _why_stale(workspace: Workspace, record: StageRecord, options: object, source: Path) -> str | None:
-    """Why a finished unit no longer is what the options ask for; None when it is."""
+    """Why a finished unit no longer is what its options ask for; None when it is."""
     stage = record.unit.partition("/")[0]
     module = _module(stage)
     extra = source_key(source) if stage == "frames" else None
     if stage_key(record.unit, module.VERSION, options, record.inputs, extra) != record.key:
-        wanted = options_as_json(options)
-        changed = [name for name, value in wanted.items() if record.options.get(name) != value]
+        changed = changed_flags(stage, options, record.options)
         if changed:
-            return f"changed: {', '.join(f'--{stage}.{name}'.replace('_', '-') for name in changed)}"
+            # Options of a unit that are typed as one text, as those of --depth.more, are named by that text's flag.
+            return f"changed: {getattr(options, 'typed_as', None) or ', '.join(changed)}"
         return "its input or the program changed"
     return stale_units(workspace).get(record.unit)
+
+
+def _other_depths(record: StageRecord, sources: list[str]) -> str | None:
+    """What align was made from too much or too little when these depth sources are in force, in words."""
+    known = [unit for unit in record.inputs if unit.startswith("depth/")]
+    if record.unit != "align" or not known:
+        return None
+    wanted = units_read_by_align(sources, record.options.get("primary"))
+    new = [unit for unit in wanted if unit not in known]
+    gone = [unit for unit in known if unit not in wanted]
+    parts = ([f"{', '.join(new)} came to it"] if new else []) + (
+        [f"{', '.join(gone)} no longer counts"] if gone else []
+    )
+    return " and ".join(parts) or None
 
 
 def stale_units(workspace: Workspace) -> dict[str, str]:
@@ -156,14 +181,23 @@ def stale_units(workspace: Workspace) -> dict[str, str]:
     stale: dict[str, str] = {}
     for stage in BUILT:
         for unit in units_of(workspace, stage):
-            inputs = workspace.record(unit).inputs
-            newer = [name for name, key in inputs.items() if _key_of(workspace, name) != key]
-            older = [name for name in inputs if name in stale]
+            record = workspace.record(unit)
+            newer = [name for name, key in record.inputs.items() if _key_of(workspace, name) != key]
+            older = [name for name in record.inputs if name in stale]
+            other = _other_depths(record, workspace.depth_sources())
             if newer:
                 stale[unit] = f"{', '.join(newer)} changed since"
+            elif other:
+                stale[unit] = other
             elif older:
                 stale[unit] = f"made from {', '.join(older)}, out of date too"
     return stale
+
+
+def idle_units(workspace: Workspace) -> dict[str, str]:
+    """Finished units that no option names any more, and what that means."""
+    why = "the depth options no longer name it, nothing reads it"
+    return {f"depth/{name}": why for name in workspace.idle_depth_sources()}
 
 
 def _key_of(workspace: Workspace, unit: str) -> str | None:
@@ -172,7 +206,7 @@ def _key_of(workspace: Workspace, unit: str) -> str | None:
 
 
 def units_of(workspace: Workspace, stage: str) -> list[str]:
-    """The finished units of a stage: one, but for depth one per source."""
+    """The finished units of a stage: one, but for depth one per source in force."""
     units = [f"depth/{name}" for name in workspace.depth_sources()] if stage == "depth" else [stage]
     return [unit for unit in units if workspace.record(unit) is not None]
 
@@ -195,9 +229,20 @@ def stage_with_absolute_paths(options: object) -> object:
     paths = {}
     for option in dataclasses.fields(options):
         value = getattr(options, option.name)
-        if value is not None and Path in (hints[option.name], *typing.get_args(hints[option.name])):
+        if dataclasses.is_dataclass(value):
+            paths[option.name] = stage_with_absolute_paths(value)
+        elif value is not None and Path in (hints[option.name], *typing.get_args(hints[option.name])):
             paths[option.name] = Path(value).resolve()  # Python users may have given a text
+        elif option.metadata.get("path_after_equals") and isinstance(value, (tuple, list)):
+            paths[option.name] = tuple(_absolute_after_equals(text) for text in value)
     return dataclasses.replace(options, **paths)
+
+
+def _absolute_after_equals(text: object) -> object:
+    """WORDS=PATH with PATH absolute; what has another form stays for the stage to refuse."""
+    words, equals, path = text.partition("=") if isinstance(text, str) else ("", "", "")
+    # A shell leaves the ~ after an = alone.
+    return f"{words}={Path(path).expanduser().resolve()}" if equals and path else text
 
 
 @contextmanager

@@ -36,6 +36,7 @@ FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be
 MARKER = "recon4d.json"
 RECORD = "stage.json"
 DONE_LIST = "done.txt"
+DEPTH_SOURCES = "depth/sources.json"  # names of the depth sources in force, the primary one first
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,23 @@ class Workspace:
         return record
 
     def depth_sources(self) -> list[str]:
-        """Names of the depth sources that are done, sorted."""
-        return sorted(path.parent.name for path in self.root.glob(f"depth/*/{RECORD}"))
+        """Names of the depth sources in force that are done, the primary one first."""
+        done = sorted(path.parent.name for path in self.root.glob(f"depth/*/{RECORD}"))
+        try:
+            in_force = json.loads((self.root / DEPTH_SOURCES).read_text(encoding="utf-8"))["sources"]
+            return [name for name in in_force if name in done]
+        except (OSError, ValueError, KeyError, TypeError):  # made before there was a list, or damaged: all count
+            return done
+
+    def idle_depth_sources(self) -> list[str]:
+        """Names of the depth sources that are done but no longer named in the options: nothing reads them, sorted."""
+        in_force = self.depth_sources()
+        done = (path.parent.name for path in self.root.glob(f"depth/*/{RECORD}"))
+        return sorted(name for name in done if name not in in_force)
+
+    def put_in_force(self, sources: Sequence[str]) -> None:
+        """Make these the depth sources that later stages read, the primary one first; others stay on the disk."""
+        write_text(self.root / DEPTH_SOURCES, json.dumps({"sources": list(sources)}) + "\n")
 
     def _part_path(self, unit: str, key: str) -> Path:
         return self.root / ".part" / f"{unit.replace('/', '.')}-{key[:16]}"

@@ -8,6 +8,9 @@ from pathlib import Path
 from recon4d.errors import DepthError
 from recon4d.scene.recording import Recording
 
+SAY_HOW = "say how the depth counts with --depth.offset and --depth.stride, or with --depth.names"
+NAME_IN_FILES = "name the rows in the files themselves, by an array 'names' in the npz or a file per frame"
+
 
 @dataclass(frozen=True)
 class RowMatch:
@@ -27,32 +30,37 @@ class RowCounting:
 
 
 def match_rows(
-    recording: Recording, rows: int, names: tuple[str, ...] | None, counting: RowCounting, source_frames: int
+    recording: Recording, rows: int, names: tuple[str, ...] | None, counting: RowCounting | None, source_frames: int
 ) -> RowMatch:
     """Find the row of every frame.
 
     The rules, in this order: an explicit names file, explicit offset and stride, names in the file itself (frame name
     or source file stem), as many rows as chosen frames, as many rows as the source has frames.
 
+    Args:
+        counting: None where the user has no options to say how the rows count.
+
     Raises:
         DepthError: no rule fits, or a frame has no row.
     """
+    way_out = NAME_IN_FILES if counting is None else SAY_HOW
+    counting = counting or RowCounting()
     if counting.names_file is not None:
         listed = _read_names(counting.names_file)
         if len(listed) != rows:
             raise DepthError(f"depth: {counting.names_file} names {len(listed)} rows, the depth has {rows}")
-        return _by_name(recording, listed, f"by the names in {counting.names_file.name}")
+        return _by_name(recording, listed, f"by the names in {counting.names_file.name}", way_out)
     if counting.offset is not None or counting.stride is not None:
         return _by_count(recording, rows, counting.offset or 0, counting.stride or 1)
     if names is not None:
-        return _by_name(recording, names, "by name")
+        return _by_name(recording, names, "by name", way_out)
     if rows == len(recording):
         return RowMatch({f.name: k for k, f in enumerate(recording.frames)}, "row by row, as many as chosen frames")
     if rows == source_frames:
         return _by_count(recording, rows, 0, 1)
     raise DepthError(
         f"depth: there are {rows} frames of depth, {len(recording)} chosen frames and {source_frames} in the source: "
-        "say how the depth counts with --depth.offset and --depth.stride, or with --depth.names"
+        f"{way_out}"
     )
 
 
@@ -66,7 +74,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _by_name(recording: Recording, names: tuple[str, ...], rule: str) -> RowMatch:
+def _by_name(recording: Recording, names: tuple[str, ...], rule: str, way_out: str) -> RowMatch:
     if len(set(names)) != len(names):
         raise DepthError("depth: two rows of the depth have the same name")
     row_of_name = {name: k for k, name in enumerate(names)}
@@ -81,8 +89,7 @@ def _by_name(recording: Recording, names: tuple[str, ...], rule: str) -> RowMatc
     if missing:
         raise DepthError(
             f"depth: {len(missing)} of {len(recording)} frames have no depth of their name (first: {missing[0]}; the "
-            f"depth names {names[0]} to {names[-1]}): choose the frames the depth was made of, or say how it "
-            "counts with --depth.offset, --depth.stride or --depth.names"
+            f"depth names {names[0]} to {names[-1]}): choose the frames the depth was made of, or {way_out}"
         )
     return RowMatch(found, rule)
 

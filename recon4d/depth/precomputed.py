@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class PrecomputedRequest:
     key: str | None = None
     metres_per_value: float | None = None  # for metric files; None: millimetres for integers, metres for floats
     sensor: bool = False
-    counting: RowCounting = field(default_factory=RowCounting)
+    counting: RowCounting | None = None  # None: nobody can be asked how the rows count
 
 
 class Precomputed:
@@ -97,8 +97,8 @@ def detect_kind(key: str, sample: list[np.ndarray]) -> tuple[DepthKind, str]:
     low, high = finite.min(), finite.max()
     if sample[0].dtype.itemsize == 1:
         raise DepthError(
-            "depth: 8-bit numbers do not say what they mean: name it with --depth.kind (a grey picture in which "
-            "brighter is nearer is affine_disparity)"
+            "depth: 8-bit numbers do not say what they mean: name it with --depth.kind, or NAME:KIND=PATH in "
+            "--depth.more (a grey picture in which brighter is nearer is affine_disparity)"
         )
     if sample[0].dtype.kind in "ui":
         return DepthKind.METRIC_Z, "whole numbers are taken as depth in millimetres"

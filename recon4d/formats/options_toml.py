@@ -20,11 +20,18 @@ Options = TypeVar("Options")
 
 
 def write_options_toml(path: Path, tables: dict[str, dict[str, object]]) -> None:
-    """Write tables of plain values; None, which TOML lacks, is left out."""
-    lines = []
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items() if value is not None), ""]
+    """Write tables of plain values and of tables; None, which TOML lacks, is left out."""
+    lines = [line for name, table in tables.items() for line in _table_lines(name, table)]
     path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _table_lines(name: str, table: dict[str, object]) -> list[str]:
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    values = {key: value for key, value in table.items() if value is not None and key not in inner}
+    lines = [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+    for key, value in inner.items():
+        lines += _table_lines(f"{name}.{key}", value)
+    return lines
 
 
 def read_options_toml(path: Path) -> dict[str, dict[str, object]]:
@@ -40,7 +47,11 @@ def read_options_toml(path: Path) -> dict[str, dict[str, object]]:
 
 
 def options_from_table(kind: type[Options], table: dict[str, object], where: Path) -> Options:
-    """An options dataclass from its table; what the table does not name keeps its default. Raises WorkspaceError."""
+    """An options dataclass from its table; what the table does not name keeps its default.
+
+    Raises:
+        WorkspaceError: the table names an option that does not exist, or a value where a table is expected.
+    """
     hints = typing.get_type_hints(kind)
     known = {field.name for field in dataclasses.fields(kind)}
     values = {}
@@ -49,10 +60,21 @@ def options_from_table(kind: type[Options], table: dict[str, object], where: Pat
             raise WorkspaceError(
                 f"{where} names the option '{key}', which {kind.__name__} does not have: delete that line"
             )
-        if isinstance(value, str) and Path in (hints[key], *typing.get_args(hints[key])):
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                raise WorkspaceError(
+                    f"{where} has the value '{value}' for '{key}', a table is expected: delete that line"
+                )
+            value = options_from_table(hints[key], value, where)
+        elif isinstance(value, str) and Path in (hints[key], *typing.get_args(hints[key])):
             value = Path(value)
-        values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = _tuples(value)
     return kind(**values)
+
+
+def _tuples(value: object) -> object:
+    """Lists, which TOML knows, as tuples, which frozen options hold."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _toml(value: object) -> str:

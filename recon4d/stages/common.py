@@ -22,6 +22,7 @@ from recon4d.workspace import StagePart, StageRecord, Workspace
 # Put on an option's `dataclasses.field(metadata=...)`.
 BY_CONTENT = {"by_content": True}  # names a file or folder: enters the key by its bytes, not its path
 NOT_IN_KEY = {"in_key": False}  # threads, device: cannot change the result
+PATH_AFTER_EQUALS = {"path_after_equals": True}  # texts WORDS=PATH
 
 
 def execute(
@@ -67,6 +68,12 @@ def execute(
 
 def stage_key(unit: str, version: int, options: object, inputs: dict[str, str], extra: object = None) -> str:
     """Hash of everything that can change the result."""
+    text = json.dumps([unit, version, _effective(options), inputs, extra], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _effective(options: object) -> dict[str, object]:
+    """What of the options can change the result, files by their content."""
     effective = {}
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -74,17 +81,18 @@ def stage_key(unit: str, version: int, options: object, inputs: dict[str, str], 
             continue
         if field.metadata.get("by_content") and value is not None:
             value = content_hash(Path(value))
-        effective[field.name] = _plain(value)
-    text = json.dumps([unit, version, effective, inputs, extra], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+        effective[field.name] = _effective(value) if dataclasses.is_dataclass(value) else _plain(value)
+    return effective
 
 
 def options_as_json(options: object) -> dict[str, object]:
-    """The options as they are written into records and `options.toml`."""
+    """The options as they are written into records and `options.toml`; options within options as a table of theirs."""
     return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
 
 
 def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return options_as_json(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, (list, tuple)):
@@ -92,21 +100,47 @@ def _plain(value: object) -> object:
     return value
 
 
-def check_types(stage: str, options: object) -> None:
+def flag(prefix: str, name: str) -> str:
+    """An option as it is typed: ``--align.min-points``. Options within options have their own name as prefix."""
+    return f"--{prefix}.{name}".replace("_", "-")
+
+
+def changed_flags(prefix: str, options: object, recorded: dict[str, object]) -> list[str]:
+    """The options that differ from those of a record, as they are typed; what it does not know had its default."""
+    changed = []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            changed += changed_flags(field.name, value, recorded.get(field.name) or {})
+        elif _plain(value) != recorded.get(field.name, _plain(field.default)):
+            changed.append(flag(prefix, field.name))
+    return changed
+
+
+def check_types(stage: str, options: object, prefix: str | None = None) -> None:
     """Insist that every option has a type and, where there is a choice, a value that its annotation allows.
 
     The command line's parser has done so already; options from Python or a file edited by hand come here unchecked.
-    Raises OptionsError.
+
+    Args:
+        prefix: of the options as they are typed, where it is not the stage's name.
+
+    Raises:
+        OptionsError: an option has another type or value.
     """
     hints = typing.get_type_hints(type(options))
     for field in dataclasses.fields(options):
         value, hint = getattr(options, field.name), hints[field.name]
         if not _allowed(value, hint):
             choices = [str(choice) for choice in typing.get_args(hint)] if typing.get_origin(hint) is Literal else []
-            expected = f"one of {', '.join(choices)}" if choices else str(getattr(hint, "__name__", hint))
-            raise OptionsError(
-                f"{stage}: --{stage}.{field.name.replace('_', '-')} is {value!r}, {expected} is expected"
-            )
+            expected = f"one of {', '.join(choices)}" if choices else _type_name(hint)
+            raise OptionsError(f"{stage}: {flag(prefix or stage, field.name)} is {value!r}, {expected} is expected")
+        if dataclasses.is_dataclass(value):
+            check_types(stage, value, field.name)
+
+
+def _type_name(hint: object) -> str:
+    return str(getattr(hint, "__name__", hint)) if not typing.get_args(hint) else str(hint)
 
 
 def _allowed(value: object, hint: object) -> bool:
@@ -114,7 +148,11 @@ def _allowed(value: object, hint: object) -> bool:
     if origin is Literal:
         return value in arguments
     if origin is tuple:
-        return isinstance(value, (tuple, list)) and all(_allowed(item, arguments[0]) for item in value)
+        if not isinstance(value, (tuple, list)):
+            return False
+        if arguments[-1] is Ellipsis:
+            return all(_allowed(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(_allowed(item, own) for item, own in zip(value, arguments))
     if arguments:  # a union
         return any(_allowed(value, argument) for argument in arguments)
     if hint is float:
@@ -127,14 +165,17 @@ def _allowed(value: object, hint: object) -> bool:
 def check_range(
     stage: str, option: str, value: float, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
 ) -> None:
-    """Insist on low <= value <= high and value > above. Raises OptionsError, also for NaN and infinity."""
+    """Insist on low <= value <= high and value > above. Raises OptionsError, also for NaN and infinity.
+
+    ``option`` is the stage's own, or ``metric.marker`` for options within options.
+    """
     if math.isfinite(value) and low <= value <= high and value > above:
         return
     bounds = [f"more than {above:g}"] if above > -math.inf else []
     bounds += [f"at least {low:g}"] if low > -math.inf else []
     bounds += [f"at most {high:g}"] if high < math.inf else []
-    name = option.replace("_", "-")
-    raise OptionsError(f"{stage}: --{stage}.{name} is {value:g}, {' and '.join(bounds)} is expected")
+    typed = flag(*option.split(".")) if "." in option else flag(stage, option)
+    raise OptionsError(f"{stage}: {typed} is {value:g}, {' and '.join(bounds)} is expected")
 
 
 def content_hash(path: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +14,8 @@ from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.formats.path_text import is_text, shown
 from recon4d.progress import Progress
 from recon4d.scene.depth import DepthKind, DepthMap
-from recon4d.stages.common import BY_CONTENT, execute
+from recon4d.stages.common import BY_CONTENT, PATH_AFTER_EQUALS, execute
+from recon4d.stages.depth_more import KINDS, MoreDepth, check_more, parse_more
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
@@ -25,8 +28,7 @@ if TYPE_CHECKING:
 
     SourceOpener = Callable[..., DepthSource]
 
-VERSION = 1
-KINDS = Literal["auto", "scene_z", "metric_z", "scale_free_z", "affine_z", "scale_free_disparity", "affine_disparity"]
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,67 @@ class DepthOptions:
     """Row k of the depth is source frame offset + k * stride."""
     stride: int | None = None
     """See offset."""
+    more: tuple[str, ...] = field(default=(), metadata=PATH_AFTER_EQUALS)
+    """Further depth of the same frames, NAME[:KIND][:sensor][:METRES]=PATH each: it becomes depth/NAME and anchors the
+    primary depth, or is that itself where align names it. METRES is what 1 stands for (as metres-per-value); its rows
+    are matched by name or by their number."""
 
 
 def run(workspace: Workspace, options: DepthOptions, progress: Progress | None = None) -> list[StageRecord]:
-    """Make the depth of every named source; one record each."""
+    """Make the depth of every named source; one record each, the primary one's first.
+
+    These sources are what later stages read from now on. Depth that the options named before stays on the disk, unread.
+    """
     check_options(options)
     from recon4d.depth import source_opener
 
-    openers = {name: source_opener(name) for name in _source_names(options)}
-    return [
-        execute(
-            workspace,
-            f"depth/{name}",
-            VERSION,
-            options,
-            ("frames", "poses"),
-            lambda part, opener=opener: _work(workspace, options, part, opener),
-            progress,
-        )
-        for name, opener in openers.items()
-    ]
+    records = []
+    for unit, own in unit_options(options).items():
+        name = unit.partition("/")[2]
+        opener = source_opener(own.source if isinstance(own, DepthOptions) else "precomputed")
+        with _named(name if isinstance(own, MoreDepth) else None):
+            records.append(
+                execute(
+                    workspace,
+                    unit,
+                    VERSION,
+                    own,
+                    ("frames", "poses"),
+                    lambda part, own=own, opener=opener: _work(workspace, own, part, opener),
+                    progress,
+                )
+            )
+    workspace.put_in_force([record.unit.partition("/")[2] for record in records])
+    return records
+
+
+@contextmanager
+def _named(name: str | None) -> Iterator[None]:
+    """Say of which further depth a message speaks."""
+    try:
+        yield
+    except (DepthError, InputError) as error:
+        if name is None:
+            raise
+        raise type(error)(f"depth: {name}: {str(error).removeprefix('depth: ')}") from error
+
+
+def unit_options(options: DepthOptions) -> dict[str, DepthOptions | MoreDepth]:
+    """The units to make, the primary one first, and what of the options concerns each: no other change redoes it."""
+    from recon4d.depth import SOURCES
+
+    own = {f"depth/{name}": replace(options, source=name, more=()) for name in _source_names(options)}
+    return own | {f"depth/{name}": entry for name, entry in parse_more(options.more, list(SOURCES)).items()}
+
+
+def units_read_by_align(sources: Sequence[str], primary: str | None) -> tuple[str, ...]:
+    """The units that align reads of these sources in force: the primary one, then those that anchor it.
+
+    Args:
+        primary: the source --align.primary names; None for the first.
+    """
+    first = [primary] if primary is not None else list(sources[:1])
+    return tuple(f"depth/{name}" for name in [*first, *(name for name in sources if name not in first)])
 
 
 def check_options(options: DepthOptions) -> None:
@@ -92,13 +135,16 @@ def check_options(options: DepthOptions) -> None:
         raise OptionsError(f"depth: the path {shown(options.path)} is not valid UTF-8: rename the file or folder")
     if not Path(options.path).exists():
         raise InputError(f"depth: {options.path} was not found: correct --depth.path")
+    check_more(parse_more(options.more, list(SOURCES)))
 
 
 def _source_names(options: DepthOptions) -> list[str]:
     return [name.strip() for name in options.source.split(",") if name.strip()]
 
 
-def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: SourceOpener) -> dict[str, object]:
+def _work(
+    workspace: Workspace, options: DepthOptions | MoreDepth, part: StagePart, opener: SourceOpener
+) -> dict[str, object]:
     from recon4d.formats.arrays import write_depth_map
     from recon4d.poses.lens import read_lenses
 
@@ -120,22 +166,28 @@ def _work(workspace: Workspace, options: DepthOptions, part: StagePart, opener: 
         invalid += 1.0 - depth.valid.mean()
     if invalid > 0.005 * len(trajectory):
         part.progress.say(f"  {100 * invalid / len(trajectory):.1f} % of the pixels have no depth")
-    return {"kind": source.kind.value, "frames": len(trajectory), "remarks": list(source.remarks)}
+    return {
+        "kind": source.kind.value,
+        "sensor": options.sensor,
+        "frames": len(trajectory),
+        "remarks": list(source.remarks),
+    }
 
 
-def _request(options: DepthOptions) -> PrecomputedRequest:
+def _request(options: DepthOptions | MoreDepth) -> PrecomputedRequest:
     """The options in the depth room's own words."""
     from recon4d.depth.matching import RowCounting
     from recon4d.depth.precomputed import PrecomputedRequest
 
-    return PrecomputedRequest(
+    request = PrecomputedRequest(
         path=Path(options.path),
         kind=None if options.kind == "auto" else DepthKind(options.kind),
-        key=options.key,
         metres_per_value=options.metres_per_value,
         sensor=options.sensor,
-        counting=RowCounting(options.names, options.offset, options.stride),
     )
+    if isinstance(options, MoreDepth):
+        return request
+    return replace(request, key=options.key, counting=RowCounting(options.names, options.offset, options.stride))
 
 
 def undistorted(depth: DepthMap, lens: Lens, camera: Camera) -> DepthMap:
