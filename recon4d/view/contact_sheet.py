@@ -16,11 +16,11 @@ from recon4d.scene.scene4d import Scene4D
 from recon4d.scene.trajectory import Trajectory
 from recon4d.view.cloud_view import view_cloud
 from recon4d.view.depth_colors import NO_DEPTH, colorize_depth, depth_bar, depth_range
+from recon4d.view.drawing import FAINT, INK, paper, resized, tag, write
 
 if TYPE_CHECKING:
     from recon4d.workspace import Workspace
 
-PAPER, INK, FAINT = (24, 25, 29), (236, 236, 238), (150, 153, 160)
 MARGIN, GAP = 28, 8
 CELL_AREA = 253 * 190  # pixels, whatever the shape of the pictures
 HEAD, COLUMN_HEAD, FOOT = 84, 24, 44
@@ -52,12 +52,12 @@ def contact_sheet(
     cell = cell_size(trajectory.cameras[0])
     strips = []
     for name in names:
-        picture = _resized(workspace.picture(name), cell)
-        _tag(picture, f"{name}   {trajectory[name].timestamp_s:.2f} s")
+        picture = resized(workspace.picture(name), cell)
+        tag(picture, f"{name}   {trajectory[name].timestamp_s:.2f} s")
         shown = colorize_depth(depths[name], depths[name] > 0, near, far)
-        cells = [picture, _resized(_with_cuts(shown, workspace.depth_mesh(name)), cell)]
+        cells = [picture, resized(_with_cuts(shown, workspace.depth_mesh(name)), cell)]
         if truth:
-            cells.append(_resized(colorize_depth(true_depths[name], true_depths[name] > 0, near, far), cell))
+            cells.append(resized(colorize_depth(true_depths[name], true_depths[name] > 0, near, far), cell))
         cells.append(view_cloud(scene.frame(name), _only(trajectory, name), cell, 40.0, 20.0, _up(scene)))
         strips.append(cells)
     heads = ["frame", "depth and its cuts", *(["true depth"] if truth else []), "points from the side"]
@@ -65,11 +65,11 @@ def contact_sheet(
     grid = _grid(strips, heads, depth_bar(near, far, cell[0], FOOT - 10, unit))
     side = _side(scene, max(grid.shape[0], 560))
     body_height = max(grid.shape[0], side.shape[0])
-    sheet = _paper(HEAD + body_height + MARGIN, 3 * MARGIN + grid.shape[1] + SIDE_WIDTH)
+    sheet = paper(HEAD + body_height + MARGIN, 3 * MARGIN + grid.shape[1] + SIDE_WIDTH)
     sheet[HEAD : HEAD + grid.shape[0], MARGIN : MARGIN + grid.shape[1]] = grid
     sheet[HEAD : HEAD + side.shape[0], -MARGIN - SIDE_WIDTH : -MARGIN] = side
-    _write(sheet, workspace.root.resolve().name, (MARGIN, 44), 0.95, INK)
-    _write(sheet, _description(scene), (MARGIN, 68), 0.45, FAINT)
+    write(sheet, workspace.root.resolve().name, (MARGIN, 44), 0.95, INK)
+    write(sheet, _description(scene), (MARGIN, 68), 0.45, FAINT)
     write_picture(path, sheet)
 
 
@@ -154,10 +154,10 @@ def _side(scene: Scene4D, height: int) -> np.ndarray:
     """The fused background from behind and from above."""
     behind = round(0.62 * (height - 2 * COLUMN_HEAD - GAP))
     above = height - 2 * COLUMN_HEAD - GAP - behind
-    out = _paper(height, SIDE_WIDTH)
-    _write(out, "background of all frames, and the way of the camera", (0, COLUMN_HEAD - 8), 0.42, FAINT)
+    out = paper(height, SIDE_WIDTH)
+    write(out, "background of all frames, and the way of the camera", (0, COLUMN_HEAD - 8), 0.42, FAINT)
     out[COLUMN_HEAD : COLUMN_HEAD + behind] = static_picture(scene, (SIDE_WIDTH, behind))
-    _write(out, "from above", (0, 2 * COLUMN_HEAD + GAP + behind - 8), 0.42, FAINT)
+    write(out, "from above", (0, 2 * COLUMN_HEAD + GAP + behind - 8), 0.42, FAINT)
     out[-above:] = static_picture(scene, (SIDE_WIDTH, above), 80.0)
     return out
 
@@ -166,9 +166,9 @@ def _grid(strips: list[list[np.ndarray]], heads: list[str], bar: np.ndarray) -> 
     """Cells in rows, with a line of heads above and the depth bar under the depth column."""
     cell_height, cell_width = strips[0][0].shape[:2]
     step_x, step_y = cell_width + GAP, cell_height + GAP
-    out = _paper(COLUMN_HEAD + len(strips) * step_y + FOOT, len(heads) * step_x - GAP)
+    out = paper(COLUMN_HEAD + len(strips) * step_y + FOOT, len(heads) * step_x - GAP)
     for column, head in enumerate(heads):
-        _write(out, head, (column * step_x, COLUMN_HEAD - 8), 0.42, FAINT)
+        write(out, head, (column * step_x, COLUMN_HEAD - 8), 0.42, FAINT)
     for row, cells in enumerate(strips):
         for column, cell in enumerate(cells):
             top, left = COLUMN_HEAD + row * step_y, column * step_x
@@ -176,33 +176,3 @@ def _grid(strips: list[list[np.ndarray]], heads: list[str], bar: np.ndarray) -> 
     bar_top = COLUMN_HEAD + len(strips) * step_y
     out[bar_top : bar_top + len(bar), step_x : step_x + bar.shape[1]] = bar
     return out
-
-
-def _paper(height: int, width: int) -> np.ndarray:
-    out = np.empty((height, width, 3), dtype=np.uint8)
-    out[:] = PAPER
-    return out
-
-
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    import cv2
-
-    shrinks = picture.shape[0] > size[1]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def _write(picture: np.ndarray, text: str, at: tuple[int, int], size: float, color: tuple[int, int, int]) -> None:
-    """One line of text with its left end of the base line at a pixel."""
-    import cv2
-
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
-
-
-def _tag(picture: np.ndarray, text: str) -> None:
-    """Text on a darkened patch in the lower left corner."""
-    import cv2
-
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-    patch = picture[-22:, : width + 14]
-    patch[:] = patch // 4
-    _write(picture, text, (7, picture.shape[0] - 7), 0.4, INK)
