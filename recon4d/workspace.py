@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from recon4d.scene.scene4d import Scene4D
     from recon4d.scene.sparse import SparseModel
     from recon4d.scene.trajectory import Trajectory
+    from recon4d.scene.windows import DepthWindows, OverlapPair
 
 FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be read
 MARKER = "recon4d.json"
@@ -294,6 +295,21 @@ class Workspace:
         unit = f"depth/{source}"
         with self.reading(unit, "depth_map") as folder:
             return read_depth_map(folder / f"{name}.npz", DepthKind(self.record(unit).summary["kind"]))
+
+    def depth_windows(self, source: str) -> DepthWindows | None:
+        """The windows in which a video model made this depth; None where they are not known."""
+        from recon4d.formats.windows_json import read_windows
+
+        names = self.trajectory().names
+        with self.reading(f"depth/{source}", "depth_windows") as folder:
+            found = read_windows(folder, names)
+        return None if found is None else replace(found, overlap=lambda name: self._overlap(source, name))
+
+    def _overlap(self, source: str, name: str) -> OverlapPair | None:
+        from recon4d.formats.windows_json import read_overlap
+
+        with self.reading(f"depth/{source}", "depth_windows") as folder:
+            return read_overlap(folder, name)
 
     def scene_depth(self, name: str, unit: str = "align") -> SceneDepth:
         """Depth of one frame in scene units, from ``align``, ``mesh`` or ``refine``."""

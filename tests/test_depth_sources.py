@@ -12,11 +12,17 @@ import tyro
 from true_scene import COUNT, Made, publish
 
 from recon4d import cli, pipeline
+from recon4d.depth.windows import counted_windows, parse_windows
 from recon4d.errors import DepthError, InputError, OptionsError, WorkspaceError
+from recon4d.formats.frames_table import write_frames_table
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
+from recon4d.formats.windows_json import read_windows, write_overlap, write_windows
+from recon4d.poses.lens import Lens
+from recon4d.scene.recording import Frame
+from recon4d.scene.windows import OverlapPair
 from recon4d.stages import depth
 from recon4d.stages.common import BY_CONTENT, changed_flags, check_range, check_types, options_as_json, stage_key
-from recon4d.stages.depth import DepthOptions, units_read_by_align
+from recon4d.stages.depth import DepthOptions, sample_overlap, units_read_by_align
 from recon4d.stages.depth_more import MoreDepth, parse_more
 from recon4d.workspace import RECORD, StageRecord, Workspace
 
@@ -305,6 +311,187 @@ def test_refused_further_depth_leaves_the_options_as_they_were(made, workspace, 
         assert error.startswith("recon4d: depth: ")
         assert error.count("\n") == 1
     assert (workspace.root / "options.toml").read_text() == before
+
+
+# -- windows of a video model --------------------------------------------------------------------------------------
+
+SEEN = 3 * COUNT  # frames the model saw; the scene chose every third
+
+
+@pytest.fixture
+def sparse(made, workspace) -> Workspace:
+    """The same scene with every third of the source's frames chosen."""
+    frames = [Frame(f.name, 3 * i, "clip.mp4", f.timestamp_s, 0) for i, f in enumerate(made.frames)]
+    write_frames_table(workspace.unit_dir("frames") / "frames.csv", frames)
+    return workspace
+
+
+def test_count_of_windows_by_hand():
+    assert counted_windows(200, 110, 25) == [(0, 109), (85, 194), (170, 199)]
+    assert counted_windows(195, 110, 25) == [(0, 109), (85, 194)]
+    assert counted_windows(110, 110, 25) == [(0, 109)]
+    assert counted_windows(20, 110, 25) == [(0, 19)]
+    assert counted_windows(7, 3, 0) == [(0, 2), (3, 5), (6, 6)]
+
+
+@pytest.mark.parametrize("text", ["", "110", "110:", "a:b", "25:110", "25:25", "-1:-2", "110:25:3", "1.5:1", "²:1"])
+def test_windows_of_another_form_are_refused(text):
+    assert parse_windows("110:25") == (110, 25)
+    with pytest.raises(OptionsError, match=r"^depth: --depth\.windows is .*LENGTH:OVERLAP"):
+        parse_windows(text)
+
+
+def test_windows_are_counted_in_the_frames_the_model_saw(made, sparse, tmp_path):
+    # Rows 0-8, 6-14, 12-20 of 21; the scene has rows 0, 3, ... 18.
+    path = stack(tmp_path / "d.npz", made, rows=SEEN)
+    record = depth.run(sparse, DepthOptions(path=path, windows="9:3"))[0]
+    names = sparse.trajectory().names
+    found = sparse.depth_windows("precomputed")
+    assert found.windows == (names[0:3], names[2:5], names[4:7])
+    assert found.shared(0) == (names[2],)
+    assert found.overlap(names[2]) is None
+    assert record.summary["windows"] == 3
+    assert "the model worked in 3 windows of up to 9 frames" in record.summary["remarks"]
+    written = json.loads((sparse.unit_dir("depth/precomputed") / "windows.json").read_text())
+    assert written == {"windows": [[names[0], names[2]], [names[2], names[4]], [names[4], names[6]]]}
+    depth.run(sparse, DepthOptions(path=path))
+    assert sparse.depth_windows("precomputed") is None
+
+
+def with_overlaps(made: Made, path: Path, **changes: object) -> Path:
+    """21 rows in windows 0-8, 6-14, 12-20 with both values for rows 6-8 and 12-14: row / 100 and row / 10."""
+    rows = np.array([6, 7, 8, 12, 13, 14])
+    grids = np.ones((len(rows), 12, 16), dtype=np.float32) * rows[:, None, None]
+    arrays = {
+        "windows": np.array([[0, 8], [6, 14], [12, 20]]),
+        "overlap_rows": rows,
+        "overlap_earlier": grids / 100,
+        "overlap_later": grids / 10,
+    }
+    arrays |= changes
+    return stack(path, made, rows=SEEN, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_overlaps_of_the_file_reach_the_frames_they_belong_to(made, sparse, tmp_path):
+    earlier = np.ones((6, 12, 16), dtype=np.float32) * np.array([6, 7, 8, 12, 13, 14])[:, None, None] / 100
+    earlier[0, :6] = np.nan
+    path = with_overlaps(made, tmp_path / "d.npz", overlap_earlier=earlier)
+    depth.run(sparse, DepthOptions(path=path, kind="affine_disparity", more=(f"b:affine_disparity={path}",)))
+    names = sparse.trajectory().names
+    for source in ("precomputed", "b"):
+        windows = sparse.depth_windows(source)
+        assert windows.windows == (names[0:3], names[2:5], names[4:7])
+        pair = windows.overlap(names[2])  # row 6
+        assert pair.valid.shape == (12, 16)
+        assert not pair.valid[:6].any()
+        np.testing.assert_allclose(pair.earlier[pair.valid], 0.06)
+        np.testing.assert_allclose(pair.later[pair.valid], 0.6)
+        np.testing.assert_allclose(windows.overlap(names[4]).later, 1.2)  # row 12
+        assert [name for name in names if windows.overlap(name) is not None] == [names[2], names[4]]
+    got_earlier, got_later, valid = sample_overlap(pair, np.array([0.5, 0.5, 1.5]), np.array([0.9, 0.1, 0.5]))
+    np.testing.assert_array_equal(valid, [True, False, False])
+    assert (got_earlier[0], got_later[0]) == (pytest.approx(0.06), pytest.approx(0.6))
+
+
+def test_overlaps_are_undistorted_as_the_depth_is(made, tmp_path):
+    lens = Lens("SIMPLE_RADIAL", 64, 48, (60.0, 32.0, 24.0, -0.2))
+    workspace = made.workspace(tmp_path / "scene", lens=lens)
+    write_summary(workspace, "frames", frames=COUNT, width=64, height=48, source_frames=COUNT)
+    values = np.stack([1 / frame.depth for frame in made.frames]).astype(np.float32)
+    path = tmp_path / "d.npz"
+    np.savez(
+        path,
+        disparity=values,
+        windows=np.array([[0, 3], [3, 6]]),
+        overlap_rows=np.array([3]),
+        overlap_earlier=2 * values[3:4],
+        overlap_later=3 * values[3:4],
+    )
+    depth.run(workspace, DepthOptions(path=path))
+    name = workspace.trajectory().names[3]
+    own, pair = workspace.depth_map(name, "precomputed"), workspace.depth_windows("precomputed").overlap(name)
+    assert np.abs(own.values - values[3])[own.valid].max() > 0.01  # it was indeed bent
+    np.testing.assert_array_equal(pair.valid, own.valid)
+    np.testing.assert_allclose(pair.earlier[own.valid], 2 * own.values[own.valid], rtol=1e-5)
+    np.testing.assert_allclose(pair.later[own.valid], 3 * own.values[own.valid], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"windows": np.array([0, 8])}, r"'windows' in .* has shape \(2,\)"),
+        ({"windows": np.array([[0.0, 8.5]])}, "type float64, whole numbers"),
+        ({"windows": np.array([[0, 21]])}, "are not ranges of its 21 rows"),
+        ({"windows": np.array([[5, 3]])}, "are not ranges"),
+        ({"windows": np.array([[6, 14], [0, 8]])}, "in the order in which they begin"),
+        ({"overlap_rows": np.array([6, 6, 8, 12, 13, 14])}, "no list of different row numbers"),
+        ({"overlap_rows": np.array([6, 7, 9, 12, 13, 14])}, "row 9 of 'overlap_rows' in .* does not lie in two"),
+        ({"overlap_rows": np.array([6, 7])}, "all three belong together"),
+        ({"overlap_later": np.ones((6, 5, 6))}, "all three belong together"),
+        ({"overlap_later": None}, "has no array 'overlap_later'"),
+        ({"overlap_earlier": np.ones((6, 9, 3)), "overlap_later": np.ones((6, 9, 3))}, "3x9 pixels.*proportion"),
+    ],
+)
+def test_windows_that_do_not_fit_together_are_refused(made, sparse, tmp_path, changes, said):
+    path = with_overlaps(made, tmp_path / "d.npz", **changes)
+    with pytest.raises((DepthError, InputError), match=f"^depth: .*{said}"):
+        depth.run(sparse, DepthOptions(path=path))
+
+
+def test_windows_over_rows_in_another_order_are_refused(made, workspace, tmp_path):
+    names = np.array([frame.name for frame in made.frames])[::-1]
+    path = stack(tmp_path / "d.npz", made, names=names)
+    depth.run(workspace, DepthOptions(path=path))
+    with pytest.raises(DepthError, match="do not follow the order of the frames"):
+        depth.run(workspace, DepthOptions(path=path, windows="4:2"))
+
+
+def test_windows_written_and_read_back(tmp_path):
+    names = ("a", "b", "c", "d")
+    assert read_windows(tmp_path, names) is None
+    write_windows(tmp_path, [names[:3], names[1:]])
+    pair = OverlapPair(np.full((2, 3), 0.5), np.full((2, 3), 0.7), np.eye(2, 3) > 0)
+    write_overlap(tmp_path, "b", pair)
+    found = read_windows(tmp_path, names)
+    assert found.windows == (("a", "b", "c"), ("b", "c", "d"))
+    assert found.shared(0) == ("b", "c")
+    assert found.overlap("c") is None
+    for got, written in zip(found.overlap("b"), pair):
+        np.testing.assert_array_equal(got, written.astype(got.dtype))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"windows": []}', '{"windows": [["a"]]}', '{"windows": [["a", "z"]]}', '{"windows": [["b", "a"]]}'],
+)
+def test_damaged_list_of_windows_is_told(made, workspace, tmp_path, text):
+    (tmp_path / "windows.json").write_text(text)
+    with pytest.raises(InputError, match=r"windows\.json"):
+        read_windows(tmp_path, ("a", "b"))
+    depth.run(workspace, DepthOptions(path=stack(tmp_path / "d.npz", made), windows="4:2"))
+    (workspace.unit_dir("depth/precomputed") / "windows.json").write_text(text)
+    with pytest.raises(WorkspaceError, match="is damaged"):
+        workspace.depth_windows("precomputed")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"earlier": np.ones((2, 2)), "valid": np.ones((2, 2), dtype=bool)}, "no array 'later'"),
+        ({"earlier": np.ones((2, 2)), "later": np.ones((2, 3)), "valid": np.ones((2, 2), dtype=bool)}, "one .h, w."),
+        (
+            {"earlier": np.full((2, 2), np.nan), "later": np.ones((2, 2)), "valid": np.ones((2, 2), dtype=bool)},
+            "not finite",
+        ),
+        ({"earlier": np.ones((2, 2)), "later": np.ones((2, 2)), "valid": np.ones((2, 2))}, "valid is not bool"),
+    ],
+)
+def test_damaged_overlap_is_told(tmp_path, arrays, said):
+    write_windows(tmp_path, [("a", "b")])
+    (tmp_path / "overlap").mkdir()
+    np.savez(tmp_path / "overlap" / "a.npz", **arrays)
+    with pytest.raises(InputError, match=said):
+        read_windows(tmp_path, ("a", "b")).overlap("a")
 
 
 # -- options within options ----------------------------------------------------------------------------------------

@@ -18,9 +18,16 @@ class DepthSource(Protocol):
 
     kind: DepthKind
     remarks: tuple[str, ...]  # what was detected or decided, for people
+    windows: tuple[tuple[str, ...], ...]  # frames of each window a video model worked in, in order; () if not known
 
     def depth(self, name: str) -> DepthMap:
         """Depth of one frame. Raises DepthError or InputError."""
+
+    def overlap(self, name: str) -> tuple[DepthMap, DepthMap] | None:
+        """One frame as the earlier and the later of two windows saw it, where both are known.
+
+        Raises DepthError or InputError.
+        """
 
 
 def source_opener(name: str) -> Callable[..., DepthSource]:

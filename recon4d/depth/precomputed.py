@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.depth.matching import RowCounting, RowMatch, match_rows
+from recon4d.depth.windows import StoredWindows, counted_windows, stored_windows
 from recon4d.errors import DepthError
 from recon4d.formats.depth_files import DepthFiles, open_depth_files
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
@@ -30,6 +31,7 @@ class PrecomputedRequest:
     metres_per_value: float | None = None  # for metric files; None: millimetres for integers, metres for floats
     sensor: bool = False
     counting: RowCounting | None = None  # None: nobody can be asked how the rows count
+    windows: tuple[int, int] | None = None  # length and overlap of the model's windows, rows; None: as the file says
 
 
 class Precomputed:
@@ -39,20 +41,30 @@ class Precomputed:
         self.files, self.match, self.kind, self.factor = files, match, kind, factor
         self.provenance = Provenance.MEASURED if sensor else Provenance.FITTED
         self.remarks: tuple[str, ...] = ()
+        self.windows: tuple[tuple[str, ...], ...] = ()
+        self.stored: StoredWindows | None = None
 
     def depth(self, name: str) -> DepthMap:
-        raw = self.files.row(self.match.row_of[name])
+        depth = self._map(self.files.row(self.match.row_of[name]))
+        inside = depth.values[depth.valid]
+        if inside.size and np.ptp(inside) == 0:
+            raise DepthError(
+                f"depth: frame {name} has the same value {inside[0]:g} everywhere: that is no depth, make it again"
+            )
+        return depth
+
+    def overlap(self, name: str) -> tuple[DepthMap, DepthMap] | None:
+        pair = self.stored.overlap(self.match.row_of[name]) if self.stored else None
+        return None if pair is None else (self._map(pair[0]), self._map(pair[1]))
+
+    def _map(self, raw: np.ndarray) -> DepthMap:
+        """(h, w) stored numbers with their holes found and in the unit of their kind."""
         valid = np.isfinite(raw)
         if self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z, DepthKind.SCALE_FREE_Z, DepthKind.SCALE_FREE_DISPARITY):
             valid &= raw > 0  # 0 and negative numbers mark holes where the kind has a true zero
         if raw.dtype == np.uint16 and self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z):
             valid &= raw != FULL_UINT16
         values = np.where(valid, raw, 0).astype(np.float32) * np.float32(self.factor)
-        if valid.any() and np.ptp(values[valid]) == 0:
-            raise DepthError(
-                f"depth: frame {name} has the same value {values[valid][0]:g} everywhere: that is no depth, "
-                "make it again"
-            )
         return DepthMap(
             self.kind, values, valid, valid.astype(np.float32), np.full(raw.shape, self.provenance, dtype=np.uint8)
         )
@@ -83,7 +95,35 @@ def open_precomputed(
     source.remarks = (f"kind {kind.value} ({why})", f"matched to the frames {match.rule}")
     if kind is DepthKind.METRIC_Z:
         source.remarks += (f"one stored unit is {factor:g} m",)
+    _find_windows(source, request, picture_size)
     return source
+
+
+def _find_windows(source: Precomputed, request: PrecomputedRequest, picture_size: tuple[int, int]) -> None:
+    """Put the windows of the model into the source: those the user counts, else those the file brings along."""
+    rows = len(source.files)
+    if request.windows is not None:
+        ranges = counted_windows(rows, *request.windows)
+    else:
+        source.stored = stored_windows(request.path, rows)
+        if source.stored is None:
+            return
+        ranges = source.stored.ranges
+        if source.stored.overlap_shape is not None:
+            _check_grid(request.path, source.stored.overlap_shape, picture_size)
+    row_of = source.match.row_of  # in the order of the frames
+    if (np.diff(list(row_of.values())) <= 0).any():
+        raise DepthError(
+            f"depth: the rows of {request.path} do not follow the order of the frames, so its windows are not "
+            "stretches of time: save it again in their order, or without windows"
+        )
+    windows = (tuple(name for name, row in row_of.items() if first <= row <= last) for first, last in ranges)
+    source.windows = tuple(window for window in windows if window)
+    source.remarks += (f"the model worked in {len(ranges)} windows of up to {_longest(ranges)} frames",)
+
+
+def _longest(ranges: list[tuple[int, int]]) -> int:
+    return max(last - first + 1 for first, last in ranges)
 
 
 def detect_kind(key: str, sample: list[np.ndarray]) -> tuple[DepthKind, str]:

@@ -45,21 +45,17 @@ def open_depth_files(path: Path, key: str | None = None) -> DepthFiles:
     raise InputError(f"depth: {path} is neither a folder nor an .npz or .npy stack of depth frames")
 
 
-class NpzStack:
-    """(T, h, w) in an npz, read forward frame by frame: a long clip never lies in memory as a whole."""
+class NpzArray:
+    """One (T, h, w) array of an npz, read forward frame by frame: a long clip never lies in memory as a whole."""
 
-    def __init__(self, path: Path, key: str | None) -> None:
-        self.path = path
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
         with _open_npz(path) as archive:
-            members = [name.removesuffix(".npy") for name in archive.namelist()]
-            self.key = _pick_key(path, members, key)
-            with archive.open(f"{self.key}.npy") as stream:
+            if f"{key}.npy" not in archive.namelist():
+                raise InputError(f"depth: {path} has no array '{key}', found {', '.join(_members(archive))}")
+            with archive.open(f"{key}.npy") as stream:
                 self.shape, self.dtype = _read_header(path, stream)
-            self.names = None
-            if "names" in members:
-                with archive.open("names.npy") as stream:
-                    self.names = tuple(str(n) for n in np.lib.format.read_array(stream, allow_pickle=False))
-        _check_stack(path, self.shape, self.names)
+        _check_stack(path, self.shape, None)
         self._archive: zipfile.ZipFile | None = None
         self._stream: IO[bytes] | None = None
         self._next = 0
@@ -93,6 +89,18 @@ class NpzStack:
         self._stream = self._archive.open(f"{self.key}.npy")
         _read_header(self.path, self._stream)
         self._next = 0
+
+
+class NpzStack(NpzArray):
+    """(T, h, w) in an npz, with the names of its rows where the npz has them."""
+
+    def __init__(self, path: Path, key: str | None) -> None:
+        with _open_npz(path) as archive:
+            members = _members(archive)
+        super().__init__(path, _pick_key(path, members, key))
+        names = read_npz_array(path, "names")
+        self.names = None if names is None else tuple(str(name) for name in names)
+        _check_stack(path, self.shape, self.names)
 
 
 class NpyStack:
@@ -182,6 +190,24 @@ def _open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
         raise InputError(f"depth: {path} is not a readable npz file ({error}): make it again") from error
 
 
+def _members(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def read_npz_array(path: Path, key: str) -> np.ndarray | None:
+    """A small array of an npz beside its depth; None where there is none of this name. Raises InputError."""
+    with _open_npz(path) as archive:
+        if f"{key}.npy" not in archive.namelist():
+            return None
+        with archive.open(f"{key}.npy") as stream:
+            try:
+                return np.lib.format.read_array(stream, allow_pickle=False)
+            except ValueError as error:
+                raise InputError(
+                    f"depth: the array '{key}' in {path} is not readable ({error}): save it again"
+                ) from error
+
+
 def _pick_key(path: Path, found: list[str], wanted: str | None) -> str:
     for key in [wanted] if wanted else KEYS:
         if key in found:
@@ -189,7 +215,7 @@ def _pick_key(path: Path, found: list[str], wanted: str | None) -> str:
     expected = wanted or "depth"
     raise InputError(
         f"depth: {path} has no array '{expected}', found {', '.join(found) or 'none'}: "
-        "name the right one with --depth.key"
+        "name the right one with --depth.key, or store it as 'depth'"
     )
 
 

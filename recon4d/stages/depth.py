@@ -14,6 +14,7 @@ from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.formats.path_text import is_text, shown
 from recon4d.progress import Progress
 from recon4d.scene.depth import DepthKind, DepthMap
+from recon4d.scene.windows import OverlapPair
 from recon4d.stages.common import BY_CONTENT, PATH_AFTER_EQUALS, execute
 from recon4d.stages.depth_more import KINDS, MoreDepth, check_more, parse_more
 from recon4d.workspace import StagePart, StageRecord, Workspace
@@ -53,6 +54,9 @@ class DepthOptions:
     """Row k of the depth is source frame offset + k * stride."""
     stride: int | None = None
     """See offset."""
+    windows: str | None = None
+    """LENGTH:OVERLAP of the windows of frames in which a video model made the depth, in frames it saw: 110:25 for
+    DepthCrafter as it comes. Without it, what the npz says (windows, overlap_rows, overlap_earlier, overlap_later)."""
     more: tuple[str, ...] = field(default=(), metadata=PATH_AFTER_EQUALS)
     """Further depth of the same frames, NAME[:KIND][:sensor][:METRES]=PATH each: it becomes depth/NAME and anchors the
     primary depth, or is that itself where align names it. METRES is what 1 stands for (as metres-per-value); its rows
@@ -119,6 +123,7 @@ def units_read_by_align(sources: Sequence[str], primary: str | None) -> tuple[st
 def check_options(options: DepthOptions) -> None:
     """Refuse what cannot work, before any work is done. Raises OptionsError or InputError."""
     from recon4d.depth import SOURCES
+    from recon4d.depth.windows import parse_windows
 
     names = _source_names(options)
     if not names or len(set(names)) != len(names):
@@ -135,6 +140,8 @@ def check_options(options: DepthOptions) -> None:
         raise OptionsError(f"depth: the path {shown(options.path)} is not valid UTF-8: rename the file or folder")
     if not Path(options.path).exists():
         raise InputError(f"depth: {options.path} was not found: correct --depth.path")
+    if options.windows is not None:
+        parse_windows(options.windows)
     check_more(parse_more(options.more, list(SOURCES)))
 
 
@@ -146,6 +153,7 @@ def _work(
     workspace: Workspace, options: DepthOptions | MoreDepth, part: StagePart, opener: SourceOpener
 ) -> dict[str, object]:
     from recon4d.formats.arrays import write_depth_map
+    from recon4d.formats.windows_json import write_overlap, write_windows
     from recon4d.poses.lens import read_lenses
 
     recording, trajectory = workspace.recording(), workspace.trajectory()
@@ -163,13 +171,23 @@ def _work(
             raise DepthError(f"depth: frame {name} has no finite number that can be a depth: make the depth again")
         depth = undistorted(depth, lenses[name], trajectory[name].camera)
         write_depth_map(part.path / f"{name}.npz", depth)
+        pair = source.overlap(name)
+        if pair is not None:
+            earlier, later = (undistorted(item, lenses[name], trajectory[name].camera) for item in pair)
+            both = OverlapPair(earlier.values, later.values, earlier.valid & later.valid)
+            write_overlap(part.path, name, both)
         invalid += 1.0 - depth.valid.mean()
+    known = set(trajectory.names)  # frames without a pose have no depth here
+    windows = [window for names in source.windows if (window := [name for name in names if name in known])]
+    if windows:
+        write_windows(part.path, windows)
     if invalid > 0.005 * len(trajectory):
         part.progress.say(f"  {100 * invalid / len(trajectory):.1f} % of the pixels have no depth")
     return {
         "kind": source.kind.value,
         "sensor": options.sensor,
         "frames": len(trajectory),
+        "windows": len(windows),
         "remarks": list(source.remarks),
     }
 
@@ -178,6 +196,7 @@ def _request(options: DepthOptions | MoreDepth) -> PrecomputedRequest:
     """The options in the depth room's own words."""
     from recon4d.depth.matching import RowCounting
     from recon4d.depth.precomputed import PrecomputedRequest
+    from recon4d.depth.windows import parse_windows
 
     request = PrecomputedRequest(
         path=Path(options.path),
@@ -187,7 +206,9 @@ def _request(options: DepthOptions | MoreDepth) -> PrecomputedRequest:
     )
     if isinstance(options, MoreDepth):
         return request
-    return replace(request, key=options.key, counting=RowCounting(options.names, options.offset, options.stride))
+    counting = RowCounting(options.names, options.offset, options.stride)
+    windows = parse_windows(options.windows) if options.windows is not None else None
+    return replace(request, key=options.key, counting=counting, windows=windows)
 
 
 def undistorted(depth: DepthMap, lens: Lens, camera: Camera) -> DepthMap:
@@ -207,3 +228,20 @@ def undistorted(depth: DepthMap, lens: Lens, camera: Camera) -> DepthMap:
     confidence, _ = sample_grid(depth.confidence, depth.valid, x, y)
     row, column = np.clip(y.astype(int), 0, height - 1), np.clip(x.astype(int), 0, width - 1)
     return DepthMap(depth.kind, values, valid, confidence, depth.provenance[row, column])
+
+
+def sample_overlap(pair: OverlapPair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the earlier and the later window say at positions in the picture.
+
+    Args:
+        u, v: (K,) shares of the picture's width and height, 0..1.
+
+    Returns:
+        earlier (K,) float32, later (K,) float32, valid (K,) bool in both.
+    """
+    from recon4d.geometry.resample import sample_grid
+
+    height, width = pair.valid.shape
+    x, y = np.asarray(u) * width, np.asarray(v) * height
+    (earlier, valid), (later, _) = (sample_grid(grid, pair.valid, x, y) for grid in (pair.earlier, pair.later))
+    return earlier, later, valid
