@@ -186,6 +186,8 @@ def _stage(stage: str, arguments: list[str]) -> int:
     workspace = Workspace(given.scene)
     with _recorded_options_count(options):
         pipeline.run_one(workspace, stage, given.options, for_stream(sys.stdout))
+    if stage == "align":
+        _print_fits(workspace)
     later = list(pipeline.stale_units(workspace))
     if later:
         print(
@@ -193,6 +195,13 @@ def _stage(stage: str, arguments: list[str]) -> int:
             f"recon4d run --out {workspace.root}"
         )
     return 0
+
+
+def _print_fits(workspace: Workspace) -> None:
+    from recon4d.view.alignment_table import alignment_table, read_fits
+
+    with workspace.reading("align", "align") as folder:
+        print(alignment_table(read_fits(folder / "fits.csv")))
 
 
 @contextlib.contextmanager
