@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from recon4d.geometry.sky import SkyFrame, SkyModel, fit_sky, mask_on_grid, nearness, sky_mask
+from recon4d.geometry.sky import SkyFrame, SkyModel, fit_sky, mask_on_grid, nearness, sky_mask, up_in_picture
 from recon4d.scene.depth import DepthKind
 
 WIDTH, HEIGHT = 320, 240
@@ -199,6 +199,15 @@ def test_a_single_frame_is_enough_for_one_picture():
     model = fit_sky([frame])
     assert model.present
     assert overlap(sky_mask(frame, model), np.isinf(z)) > 0.93
+
+
+def test_up_in_the_picture_by_hand():
+    up = np.array([0.0, 0, 2])
+    level = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # x right, y down, looks along +y of the world
+    assert up_in_picture(level, up) == pytest.approx((0.0, -1.0))
+    rolled = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) @ level  # what was down is left, so up is right
+    assert up_in_picture(rolled, up) == pytest.approx((1.0, 0.0))
+    assert up_in_picture(np.diag([1.0, -1, -1]), up) == (0.0, 0.0)  # looks straight down
 
 
 def test_nearness_by_hand():

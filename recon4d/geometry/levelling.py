@@ -16,7 +16,8 @@ from recon4d.scene.transforms import Rigid3
 HELD_ROLL_DEG, HELD_PITCH_DEG = 3.0, 20.0
 # What each source leaves open even where its own numbers agree perfectly, degrees.
 SENSOR_DEG = 0.7  # mounting and bias of a phone's accelerometer
-PLANES_DEG = 1.2  # floors and walls are built with this much care, and depth bends
+NORMALS_DEG = 2.0  # 1.6 to 2.5 were found where video depth bends by 5 %
+GROUND_DEG = 1.2  # floors are laid with this much care, and depth bends
 BLOCK_S = 0.5  # shaking is averaged over this long; what is left of it is taken as independent from block to block
 NORMAL_SPREAD_DEG = 6.0  # of good normals; those much farther from level and upright are furniture and noise
 USED_NORMALS = 6000
@@ -122,7 +123,7 @@ def up_from_gravity(
 
 def up_from_ground(plane: GroundPlane) -> UpEstimate:
     """Up as the normal of the ground, taken as level."""
-    return UpEstimate(plane.normal, float(np.hypot(PLANES_DEG, plane.tilt_sigma_deg)), UpSource.GROUND, plane.inliers)
+    return UpEstimate(plane.normal, float(np.hypot(GROUND_DEG, plane.tilt_sigma_deg)), UpSource.GROUND, plane.inliers)
 
 
 def up_from_planes(world: WorldPoints, hint: UpEstimate) -> UpEstimate | None:
@@ -202,7 +203,7 @@ def _planes_estimate(normals: np.ndarray, up: np.ndarray, groups: np.ndarray) ->
     bread = np.linalg.inv(now.matrix)
     # Errors repeat from frame to frame: past ten groups more of them add nothing.
     covariance = bread @ (sums.T @ sums) @ bread * count / max(count - 2, 1) * max(1.0, count / 10.0)
-    sigma_deg = float(np.hypot(PLANES_DEG, np.rad2deg(np.sqrt(np.trace(covariance)))))
+    sigma_deg = float(np.hypot(NORMALS_DEG, np.rad2deg(np.sqrt(np.trace(covariance)))))
     return UpEstimate(up, sigma_deg, UpSource.PLANES, int((now.weights > 0.25).sum()))
 
 

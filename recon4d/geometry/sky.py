@@ -95,6 +95,15 @@ def nearness(values: np.ndarray, valid: np.ndarray, kind: DepthKind) -> np.ndarr
     return np.divide(1.0, values, out=np.zeros_like(values), where=valid & (values > 0))
 
 
+def up_in_picture(rotation: np.ndarray, up: np.ndarray) -> tuple[float, float]:
+    """Up (3,) of the world in the picture of a camera with ``cam_from_world`` rotation (3, 3), for `SkyFrame`.
+
+    (0, 0) where the camera looks almost along it: then any side may be the upper one.
+    """
+    x, y, _ = rotation @ (up / np.linalg.norm(up))
+    return (0.0, 0.0) if np.hypot(x, y) < 0.35 else (float(x), float(y))  # 0.35: within 20 degrees of it
+
+
 def fit_sky(frames: Iterable[SkyFrame]) -> SkyModel:
     """Whether a clip shows sky, and its colours, from a sample of its frames (8 to 16 spread over the clip do)."""
     shown, seen, judged = np.zeros((LEVELS,) * 3), np.zeros((LEVELS,) * 3), 0
