@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "formats": {"scene"},
     "poses": {"scene", "geometry", "formats"},
     "depth": {"scene", "geometry", "formats"},
+    "metric": {"scene", "geometry", "formats"},
     "render": {"scene", "geometry"},
     "refine": {"scene", "geometry", "render"},
     "fill": {"scene", "geometry", "render"},
