@@ -153,6 +153,8 @@ def _why_stale(workspace: Workspace, record: StageRecord, options: object, sourc
     stage = record.unit.partition("/")[0]
     module = _module(stage)
     extra = source_key(source) if stage == "frames" else None
+    if hasattr(module, "extra_key"):
+        extra = module.extra_key(workspace, options)
     if stage_key(record.unit, module.VERSION, options, record.inputs, extra) != record.key:
         changed = changed_flags(stage, options, record.options)
         if changed:

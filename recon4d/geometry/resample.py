@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+MANY = 20_000  # positions, from which several threads pay
+
 
 def sample_grid(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values of a grid at positions: bilinear where all four neighbours are valid, else the nearest pixel.
@@ -20,7 +22,9 @@ def sample_grid(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndar
     x = np.ascontiguousarray(x, dtype=np.float32)
     out = np.zeros(x.size, dtype=np.float32)
     out_valid = np.zeros(x.size, dtype=np.bool_)
-    _sample(
+    # Waking the threads costs a millisecond or more on a busy machine.
+    sample = _sample_many if x.size > MANY else _sample_few
+    sample(
         np.ascontiguousarray(values, dtype=np.float32),
         np.ascontiguousarray(valid, dtype=np.bool_),
         x.ravel(),
@@ -41,7 +45,6 @@ def resize_grid(values: np.ndarray, valid: np.ndarray, width: int, height: int) 
     return sample_grid(values, valid, grid_x, grid_y)
 
 
-@njit(parallel=True, cache=True)
 def _sample(values, valid, x, y, out, out_valid):
     height, width = values.shape
     for i in prange(x.size):
@@ -62,3 +65,7 @@ def _sample(values, valid, x, y, out, out_valid):
             if valid[yn, xn]:
                 out[i] = values[yn, xn]
                 out_valid[i] = True
+
+
+_sample_few = njit(cache=True, nogil=True)(_sample)
+_sample_many = njit(parallel=True, cache=True)(_sample)

@@ -1,40 +1,43 @@
-"""Stage align: depth of any kind becomes z-depth in scene units."""
+"""Stage align: depth of any kind becomes z-depth in scene units, with its error and, where cues allow, in metres."""
 
 from __future__ import annotations
 
-import csv
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import tyro
 
-from recon4d.errors import AlignmentError
+from recon4d.errors import AlignmentError, InputError
 from recon4d.progress import Progress
 from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
-from recon4d.stages.common import check_range, execute
+from recon4d.stages.common import BY_CONTENT, check_range, execute
+from recon4d.stages.metres import MetricDepth, MetricOptions, ScaleEvidence, check_metric_options, measure_scale
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.geometry.alignment import ClipFit, FrameFit
+    from recon4d.geometry.seen_points import SparseViews
+    from recon4d.metric.scale import MetricScale
+    from recon4d.scene.sparse import SparseModel
     from recon4d.scene.trajectory import Trajectory
+    from recon4d.stages.align_evidence import EvidenceReader, FrameEvidence, SourceDepth
+    from recon4d.stages.align_fit import ClipAlignment
+    from recon4d.stages.align_report import FitRow
+    from recon4d.stages.levelling import Levelling
 
-VERSION = 1
-FARTHEST = 1e9  # scene units: stands for infinity where a residual is wanted
-JUDGED_POINTS = 10  # fewer sparse points do not show whether a frame's depth is plausible
-STRUCTURE_SIGMA = 0.02  # relative: self-calibrated structure from motion was 1.8 to 3 % off where truth is known
-# Median relative residual at the sparse points. Weak networks reach 0.07 on a room, numbers of the wrong kind 0.4.
-REFUSED_RESIDUAL = 0.35
-SUSPECT_RESIDUAL = 0.15
+VERSION = 2
+SURFACE_FRAMES = 40  # whose aligned depth is looked at for the ground and for planes
+SEED = 0  # of which sparse points are held out
 
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """How relative depth is fitted to the sparse points."""
+    """How depth is brought to the sparse points, and what is known of its size and of up."""
 
     primary: str | None = None
-    """Depth source to align; without it the first of those made."""
+    """Depth source to align; without it the first of those made. The others anchor it with their own error."""
     min_points: int = 20
     """Frames with fewer sparse points on valid depth follow their neighbours in time."""
     max_error_px: float = 2.0
@@ -43,296 +46,270 @@ class AlignOptions:
     """Sparse points seen in fewer frames are not used."""
     min_angle_deg: float = 1.0
     """Sparse points whose rays never open this far (degrees) are not used: their depth is not known."""
-    step: float = 0.03
-    """How much gain and shift may change from frame to frame (relative, one standard deviation)."""
+    held_out: float = 0.1
+    """Share of the sparse points that never enters a fit; their residuals tell how good the result is. 0: none."""
+    step: float | None = None
+    """How much gain and shift usually change from frame to frame (relative, one standard deviation); left out: measured
+    on the clip."""
+    correction: Literal["auto", "on", "off"] = "auto"
+    """Correction that varies over the picture: auto uses it where held-out points confirm it; never for a sensor's
+    depth."""
     max_depth_ratio: float = 20.0
     """Depth beyond this many times the clip's far sparse points (98th percentile) counts as sky or noise: not valid."""
-
-
-@dataclass(frozen=True)
-class FrameSamples:
-    """Sparse points of one frame on its depth."""
-
-    d: np.ndarray  # (K,) source values
-    z: np.ndarray  # (K,) z-depth, scene units
-
-
-@dataclass(frozen=True)
-class FitRow:
-    """One row of `fits.csv`: how the depth of a frame was brought to scene units, and how well it fits."""
-
-    name: str
-    gain: float
-    shift: float
-    points: int  # sparse points on valid depth
-    inliers: int  # of them, within three robust sigmas of the frame's own fit; 0 when it has none
-    residual_median: float  # relative; of frames without points the clip's
-    carried: bool  # without a fit of its own: it follows its neighbours in time
+    gravity: Path | None = field(default=None, metadata=BY_CONTENT)
+    """What tells up: a CSV of accelerometer readings (timestamp_s,ax,ay,az), or the folder of the original photos."""
+    gravity_axes: Literal["camera", "phone"] = "camera"
+    """Axes of that CSV: the camera's (x right, y down, z forward), or the phone's held upright."""
+    ground: bool = True
+    """Look for the ground and put z = 0 of the levelled world on it."""
+    metric: Annotated[MetricOptions, tyro.conf.arg(name="metric", prefix_name=False)] = field(
+        default_factory=MetricOptions
+    )
+    """What is known in metres."""
 
 
 def check_options(options: AlignOptions) -> None:
-    """Refuse what cannot work, before any work is done. Raises OptionsError."""
+    """Refuse what cannot work, before any work is done. Raises OptionsError or InputError."""
     check_range("align", "min_points", options.min_points, low=2)
     check_range("align", "max_error_px", options.max_error_px, above=0.0)
     check_range("align", "min_track", options.min_track, low=2)
     check_range("align", "min_angle_deg", options.min_angle_deg, low=0.0, high=180.0)
-    check_range("align", "step", options.step, above=0.0)
+    check_range("align", "held_out", options.held_out, low=0.0, high=0.5)
+    if options.step is not None:
+        check_range("align", "step", options.step, above=0.0)
     check_range("align", "max_depth_ratio", options.max_depth_ratio, above=1.0)
+    if options.gravity is not None and not Path(options.gravity).exists():
+        raise InputError(f"align: {options.gravity} was not found: correct --align.gravity")
+    check_metric_options(options.metric)
 
 
 def run(workspace: Workspace, options: AlignOptions, progress: Progress | None = None) -> StageRecord:
-    """Fit the primary depth source to the sparse points, frame by frame and smooth in time."""
+    """Fit the primary depth source to the sparse points and find out how large the scene is."""
     check_options(options)
-    source = _primary(workspace, options)
-    reads = ("poses", f"depth/{source}")
+    sources = _sources(workspace, options)
+    reads = ("poses", *(f"depth/{name}" for name in sources))
     return execute(
-        workspace, "align", VERSION, options, reads, lambda part: _work(workspace, options, source, part), progress
+        workspace,
+        "align",
+        VERSION,
+        options,
+        reads,
+        lambda part: _work(workspace, options, sources, part),
+        progress,
+        extra_key=extra_key(workspace, options),
     )
 
 
-def _primary(workspace: Workspace, options: AlignOptions) -> str:
+def extra_key(workspace: Workspace, options: AlignOptions) -> object:
+    """What enters the key beside the options: which depth is the primary one."""
+    return _sources(workspace, options)[:1]
+
+
+def _sources(workspace: Workspace, options: AlignOptions) -> list[str]:
+    """The primary depth source, then those that anchor it."""
+    from recon4d.stages.depth import units_read_by_align
+
     done = workspace.depth_sources()
     if not done:
         workspace.need("depth/precomputed", "align")
-    if options.primary is None:
-        named = str(workspace.record(f"depth/{done[0]}").options.get("source", "")).split(",")
-        return next((name.strip() for name in named if name.strip() in done), done[0])
-    if options.primary not in done:
+    if options.primary is not None and options.primary not in done:
         raise AlignmentError(f"align: there is no depth '{options.primary}', done are {', '.join(done)}: see --primary")
-    return options.primary
+    return [unit.partition("/")[2] for unit in units_read_by_align(done, options.primary)]
 
 
-def _work(workspace: Workspace, options: AlignOptions, source: str, part: StagePart) -> dict[str, object]:
-    from recon4d.formats.arrays import write_scene_depth
-    from recon4d.geometry.alignment import MIN_SIGMA
+def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part: StagePart) -> dict[str, object]:
+    from recon4d.stages.align_evidence import EvidenceReader, SourceDepth, window_joints
+    from recon4d.stages.align_fit import FitSettings, align_clip
+    from recon4d.stages.align_page import page_evidence
+    from recon4d.stages.align_report import check_order, check_residuals, fit_rows, write_fits
+    from recon4d.view.alignment_page import write_alignment_page
 
     poses, trajectory = workspace.need("poses", "align"), workspace.trajectory()
-    kind = DepthKind(workspace.need(f"depth/{source}", "align").summary["kind"])
     if poses.summary["source"] == "none":
         raise AlignmentError(
             "align: the poses are 'none', so there is no scene to align to: use --poses.source colmap, import or static"
         )
-    fit, samples, rows = _fit(workspace, options, source, kind, trajectory, part)
-    far = _far_limit(samples, options)
-    for name in part.pending(trajectory.names, "aligning"):
-        i, camera = trajectory.names.index(name), trajectory[name].camera
-        relative_sigma = max(1.4826 * rows[i].residual_median, MIN_SIGMA)
-        surface = aligned(
-            workspace.depth_map(name, source),
-            camera.width,
-            camera.height,
-            fit.gain[i],
-            fit.shift[i],
-            relative_sigma,
-            far,
-        )
-        if not surface.valid.any():
-            raise AlignmentError(
-                f"align: no pixel of frame {name} has a positive depth under its fit: check --depth.kind"
-            )
-        write_scene_depth(part.path / f"{name}.npz", surface)
-    _write_tables(part.path, trajectory, rows, kind, poses.summary["source"])
-    residuals = np.array([row.residual_median for row in rows if row.points])
-    return {
-        "source": source,
-        "kind": kind.value,
-        "frames": len(trajectory),
-        "points_per_frame": float(np.median([row.points for row in rows])),
-        "carried": sum(row.carried for row in rows),
-        "residual_median": float(np.median(residuals)) if len(residuals) else None,
-        "metres_per_unit": json.loads((part.path / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"],
-    }
-
-
-def _fit(
-    workspace: Workspace, options: AlignOptions, source: str, kind: DepthKind, trajectory: Trajectory, part: StagePart
-) -> tuple[ClipFit, list[FrameSamples], list[FitRow]]:
-    """Gain and shift per frame, the samples they come from, and the rows of `fits.csv`."""
-    from recon4d.geometry.alignment import ClipFit, fit_frame, smooth_fits
-
-    count = len(trajectory)
-    samples = _gather(workspace, options, source, trajectory, part)
-    _check_order(samples, kind)
-    enough = options.min_points
-    if not kind.has_gain or not any(len(s.d) for s in samples):
-        if kind.has_shift:
-            raise AlignmentError(
-                f"align: there are no sparse points, and depth of kind {kind.value} has an unknown shift that only "
-                "they can fix: move the camera sideways so that structure from motion works, or use metric depth"
-            )
-        fit, fits = ClipFit(np.ones(count), np.zeros(count)), [None] * count  # the depth's own unit is the scene's
-    else:
-        fits: list[FrameFit | None] = []
-        for s in samples:
-            try:
-                fits.append(fit_frame(s.d, s.z, kind) if len(s.d) >= enough else None)
-            except AlignmentError:
-                fits.append(None)  # falls where it should rise: the neighbours decide
-        usable = sum(fit is not None for fit in fits)
-        if usable == 0:
-            most = max(len(s.d) for s in samples)
-            raise AlignmentError(
-                f"align: no frame has {enough} sparse points on valid depth that a fit follows (the best has {most}): "
-                "lower --align.min-points or give the poses stage more overlapping frames"
-            )
-        if usable < count:
-            part.warn(f"align: {count - usable} of {count} frames have no fit of their own and follow their neighbours")
-        fit = smooth_fits([(s.d, s.z) for s in samples], fits, kind, options.step)
-    rows = _rows(trajectory, samples, fits, fit, kind)
-    _check_residuals(rows, kind, part)
-    return fit, samples, rows
-
-
-def _check_order(samples: list[FrameSamples], kind: DepthKind) -> None:
-    """Refuse depth that rises where the structure falls, in most frames. Raises AlignmentError."""
-    from recon4d.geometry.alignment import rank_agreement
-
-    agreement = [rank_agreement(s.d, s.z, kind) for s in samples if len(s.d) >= JUDGED_POINTS]
-    against = sum(value < 0 for value in agreement)
-    if against <= 0.5 * len(agreement):
-        return
-    other = "a kind of depth" if kind.is_disparity else "a kind of disparity"
-    raise AlignmentError(
-        f"align: in {against} of {len(agreement)} frames the depth falls where the structure says it rises: it is not "
-        f"{kind.value}; name the right kind ({other}?) with --depth.kind, or check that it is of this clip"
-    )
-
-
-def _check_residuals(rows: list[FitRow], kind: DepthKind, part: StagePart) -> None:
-    """Refuse depth that has nothing to do with the structure, warn of what fits badly. Raises AlignmentError."""
-    judged = [row for row in rows if row.points >= JUDGED_POINTS]
-    if not judged:
-        return
-    median = float(np.median([row.residual_median for row in judged]))
-    if median > REFUSED_RESIDUAL:
-        raise AlignmentError(
-            f"align: as {kind.value} the depth is {100 * median:.0f} % off the structure, so that is not what it is: "
-            "name the right kind with --depth.kind, or check that the depth is of this clip"
-        )
-    if median > SUSPECT_RESIDUAL:
-        part.warn(
-            f"align: depth and structure disagree by {100 * median:.0f} % in the median: is {kind.value} the right "
-            "--depth.kind?"
-        )
-    bad = [row for row in judged if row.residual_median > max(SUSPECT_RESIDUAL, 4 * median)]
-    if bad:
-        worst = max(bad, key=lambda row: row.residual_median)
-        part.warn(
-            f"align: in {len(bad)} of {len(rows)} frames the depth contradicts the structure (frame {worst.name}: "
-            f"{100 * worst.residual_median:.0f} % off): look at fits.csv, and leave such frames out"
-        )
-
-
-def _gather(
-    workspace: Workspace, options: AlignOptions, source: str, trajectory: Trajectory, part: StagePart
-) -> list[FrameSamples]:
-    """Depth values and z at the well-triangulated sparse points of every frame."""
-    from recon4d.geometry.resample import sample_grid
-
+    primary, *others = (SourceDepth.of(workspace, name) for name in sources)
     model = workspace.sparse_model()
+    views, held_views = _split(model, trajectory, options)
+    reader = EvidenceReader(workspace, trajectory, (primary, *others), views, held_views)
+    frames = reader.read(part)
+    check_order(frames, primary.kind)
+    joints = window_joints(workspace, primary.name, trajectory)
+    settings = FitSettings(options.min_points, options.step, options.correction)
+    clip = align_clip(frames, primary, others, joints, settings, part.progress)
+    rows = fit_rows(frames, clip)
+    warned = check_residuals(frames, clip, rows, part)
+    far = _far_limit(frames, options)
+    for name in part.pending(trajectory.names, "writing aligned depth"):
+        i = trajectory.names.index(name)
+        depth, sigma = workspace.depth_map(name, primary.name), rows[i].relative_sigma
+        _write_surface(part.path / f"{name}.npz", depth, frames[i], clip, i, sigma, far)
+    write_fits(part.path / "fits.csv", rows)
+    levelling = _level(workspace, trajectory, views, options, part)
+    scale = _scale(workspace, trajectory, clip, primary, levelling, options, part)
+    evidence = page_evidence(workspace, frames, clip, rows, joints, scale, warned)
+    write_alignment_page(part.path / "fit.png", evidence)
+    return _summary(primary, frames, clip, rows, reader, levelling, scale)
+
+
+def _split(model: SparseModel, trajectory: Trajectory, options: AlignOptions) -> tuple[SparseViews, SparseViews]:
+    """The trustworthy sparse points, most for the fit and some held out: whole points, in all frames."""
+    from recon4d.geometry.seen_points import SparseViews
+
     good = (model.error_px <= options.max_error_px) & (model.track_length >= options.min_track)
     good &= model.angle_deg >= options.min_angle_deg
-    samples = []
-    with part.progress.bar("sampling sparse points", len(trajectory)) as bar:
-        for view in trajectory:
-            rows = model.rows.get(view.name, np.zeros(0, dtype=int))
-            pixels = model.pixels.get(view.name, np.zeros((0, 2)))[good[rows]]
-            rows = rows[good[rows]]
-            z = (view.cam_from_world @ model.points[rows])[:, 2]
-            depth = workspace.depth_map(view.name, source)
-            height, width = depth.values.shape
-            x, y = pixels[:, 0] * (width / view.camera.width), pixels[:, 1] * (height / view.camera.height)
-            d, valid = sample_grid(depth.values, depth.valid, x, y)
-            keep = valid & (z > 0)
-            samples.append(FrameSamples(d[keep].astype(np.float64), z[keep]))
-            bar.advance()
-    return samples
+    held = np.random.default_rng(SEED).random(len(model)) < options.held_out
+    return SparseViews(model, trajectory, good & ~held), SparseViews(model, trajectory, good & held)
 
 
-def _far_limit(samples: list[FrameSamples], options: AlignOptions) -> float:
-    z = np.concatenate([s.z for s in samples]) if samples else np.zeros(0)
+def _far_limit(frames: list[FrameEvidence], options: AlignOptions) -> float:
+    z = np.concatenate([f.seen.z[f.seen.own] for f in frames])
     return options.max_depth_ratio * float(np.percentile(z, 98)) if len(z) else np.inf
 
 
-def aligned(
-    depth: DepthMap, width: int, height: int, gain: float, shift: float, relative_sigma: float, far: float
-) -> SceneDepth:
-    """z-depth in scene units on a ``width`` x ``height`` grid, under the fit of its frame."""
+def _write_surface(
+    path: Path, depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, sigma: float, far: float
+) -> None:
+    from recon4d.formats.arrays import write_scene_depth
+
+    surface = aligned(depth, frame, clip, i, sigma, far)
+    if not surface.valid.any():
+        raise AlignmentError(
+            f"align: no pixel of frame {frame.view.name} has a positive depth under its fit: check --depth.kind"
+        )
+    write_scene_depth(path, surface)
+
+
+def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, sigma: float, far: float) -> SceneDepth:
+    """z-depth in scene units on the grid of the picture.
+
+    Args:
+        depth: of frame ``i``, as the source gave it.
+        sigma: relative standard deviation where the clip has no curve for it.
+        far: scene units; what lies beyond is not valid.
+    """
     from recon4d.geometry.alignment import z_from_values
     from recon4d.geometry.resample import resize_grid
 
+    width, height = frame.view.camera.width, frame.view.camera.height
     values, valid = resize_grid(depth.values, depth.valid, width, height)
-    z = z_from_values(values, gain, shift, depth.kind)
+    z = z_from_values(values, clip.fit.gain[i], clip.fit.shift[i], depth.kind)
+    if clip.fields is not None:
+        z = z * np.exp(-clip.fields[i].grid.spread(clip.fields[i].field, width, height))
     valid = valid & (z > 0) & (z < far)
+    sky = frame.sky_mask()
+    if sky is not None:
+        valid &= ~sky
     z = np.where(valid, z, 0.0)
     row = np.arange(height) * depth.values.shape[0] // height
     column = np.arange(width) * depth.values.shape[1] // width
-    return SceneDepth(z, valid, relative_sigma * z, depth.provenance[np.ix_(row, column)])
+    return SceneDepth(
+        z, valid, z * _relative_sigma(clip, i, sigma, width, height), depth.provenance[np.ix_(row, column)]
+    )
 
 
-def _rows(
-    trajectory: Trajectory, samples: list[FrameSamples], fits: list[FrameFit | None], fit: ClipFit, kind: DepthKind
-) -> list[FitRow]:
-    from recon4d.geometry.alignment import z_from_values
+def _relative_sigma(clip: ClipAlignment, i: int, sigma: float, width: int, height: int) -> np.ndarray | float:
+    from recon4d.geometry.depth_sigma import relative_sigma
+    from recon4d.geometry.resample import resize_grid
 
-    fitted = any(own is not None for own in fits)
-    residuals = []
-    for i, s in enumerate(samples):
-        z = z_from_values(s.d, fit.gain[i], fit.shift[i], kind)
-        residuals.append(float(np.median(np.abs(np.minimum(z, FARTHEST) / s.z - 1))) if len(s.z) else None)
-    known = [residual for residual in residuals if residual is not None]
-    clip = float(np.median(known)) if known else 0.0
-    return [
-        FitRow(
-            name=name,
-            gain=float(fit.gain[i]),
-            shift=float(fit.shift[i]),
-            points=len(samples[i].d),
-            inliers=own.inliers if own else 0,
-            residual_median=clip if residuals[i] is None else residuals[i],
-            carried=own is None and fitted,
-        )
-        for i, (name, own) in enumerate(zip(trajectory.names, fits))
-    ]
+    if clip.curve is None:
+        return sigma
+    small = relative_sigma(clip.priors[i], clip.curve)
+    return resize_grid(small, np.ones(small.shape, dtype=bool), width, height)[0]
 
 
-def _write_tables(
-    folder: Path,
+def _level(
+    workspace: Workspace, trajectory: Trajectory, views: SparseViews, options: AlignOptions, part: StagePart
+) -> Levelling:
+    """Up and the ground, from the aligned depth just written."""
+    from recon4d.formats.arrays import read_scene_depth
+    from recon4d.geometry.world_points import WorldPoints, surface_points
+    from recon4d.stages.levelling import Evidence, LevelOptions, level, write_world_up
+
+    chosen = np.unique(np.linspace(0, len(trajectory) - 1, SURFACE_FRAMES).round().astype(int))
+    surfaces = []
+    for i in chosen:
+        name = trajectory.names[i]
+        surface = read_scene_depth(part.path / f"{name}.npz")
+        surfaces.append(surface_points(trajectory[name], surface, int(i), workspace.ignored(name)))
+    rows = np.unique(np.concatenate([views.own(i).rows for i in range(len(trajectory))]))
+    structure = WorldPoints.of(views.points[rows], group=-1) if len(rows) else None
+    settings = LevelOptions(options.gravity and Path(options.gravity), options.gravity_axes, options.ground)
+    levelling = level(workspace, trajectory, Evidence(structure, WorldPoints.concatenate(surfaces)), settings)
+    for sentence in levelling.warnings:
+        part.warn(sentence)
+    write_world_up(part.path / "world_up.json", levelling)
+    return levelling
+
+
+def _scale(
+    workspace: Workspace,
     trajectory: Trajectory,
+    clip: ClipAlignment,
+    primary: SourceDepth,
+    levelling: Levelling,
+    options: AlignOptions,
+    part: StagePart,
+) -> MetricScale:
+    """Metres per scene unit, written to `scale.json`."""
+    from recon4d.formats.arrays import read_scene_depth
+
+    metric = []
+    if primary.kind is DepthKind.METRIC_Z:
+        gains = np.array([fit.gain for fit in clip.own if fit is not None])
+        metric.append(MetricDepth(primary.name, np.log(gains), primary.sensor))
+    metric += [
+        MetricDepth(anchor.source.name, anchor.log_gain, anchor.source.sensor)
+        for anchor in clip.anchors
+        if anchor.source.kind is DepthKind.METRIC_Z
+    ]
+    evidence = ScaleEvidence(lambda name: read_scene_depth(part.path / f"{name}.npz"), levelling.ground, tuple(metric))
+    scale = measure_scale(workspace, trajectory, options.metric, evidence, part)
+    (part.path / "scale.json").write_text(json.dumps(scale.as_json(), indent=1) + "\n", encoding="utf-8")
+    return scale
+
+
+def _summary(
+    primary: SourceDepth,
+    frames: list[FrameEvidence],
+    clip: ClipAlignment,
     rows: list[FitRow],
-    kind: DepthKind,
-    poses_source: str,
-) -> None:
-    from recon4d.geometry.levelling import levelled_from_cameras
+    reader: EvidenceReader,
+    levelling: Levelling,
+    scale: MetricScale,
+) -> dict[str, object]:
+    """Key numbers for the record."""
+    from recon4d.stages.align_report import held_out_errors
 
-    with open(folder / "fits.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [column.name for column in fields(FitRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    scale = metric_scale(np.array([row.gain for row in rows if row.inliers]), kind)
-    (folder / "scale.json").write_text(json.dumps(scale, indent=1) + "\n", encoding="utf-8")
-    up = levelled_from_cameras(trajectory.cam_from_world)
-    source = "a tripod's camera, taken as level" if poses_source == "static" else "cameras held level"
-    levelled = {"levelled_from_scene": up.matrix.tolist(), "source": source}
-    (folder / "world_up.json").write_text(json.dumps(levelled, indent=1) + "\n", encoding="utf-8")
-
-
-def metric_scale(gain: np.ndarray, kind: DepthKind) -> dict[str, object]:
-    """Content of `scale.json`: metres per scene unit where the depth is metric (z = gain * metres), else null.
-
-    ``gain`` (N,) are those of the frames with a fit of their own. The interval is 1.96 standard errors of the median
-    over frames, taken from the median absolute deviation of the logarithm; frames of one clip err together, so every
-    tenth counts as independent. In quadrature comes what no frame can tell: the structure's own error. Without any
-    fit (a tripod has no structure) the metric depth itself is the scene's unit.
-    """
-    if kind is not DepthKind.METRIC_Z:
-        return {"metres_per_unit": None, "interval_95": None, "source": None}
-    if not len(gain):
-        return {"metres_per_unit": 1.0, "interval_95": [1.0, 1.0], "source": "metric depth, taken as it is"}
-    logs = -np.log(gain)
-    middle = float(np.median(logs))
-    spread = 1.4826 * float(np.median(np.abs(logs - middle)))
-    error = 1.2533 * spread / np.sqrt(max(len(gain) / 10, 1.0))  # 1.2533: of a median against a mean
-    error = float(np.hypot(error, STRUCTURE_SIGMA))
-    interval = [float(np.exp(middle - 1.96 * error)), float(np.exp(middle + 1.96 * error))]
-    return {"metres_per_unit": float(np.exp(middle)), "interval_95": interval, "source": "metric depth"}
+    fitted = np.array([row.residual_median for row in rows if row.points])
+    held = held_out_errors(frames, clip, rows)
+    style = clip.style
+    return {
+        "source": primary.name,
+        "kind": primary.kind.value,
+        "anchors": [anchor.source.name for anchor in clip.anchors],
+        "frames": len(rows),
+        "points_per_frame": float(np.median([row.points for row in rows])),
+        "carried": sum(row.carried for row in rows),
+        "residual_median": float(np.median(fitted)) if len(fitted) else None,
+        "correction": None
+        if style is None
+        else {"strength": style.strength, "depth_step": style.depth_step, "grey_step": style.grey_step},
+        "held_out": None
+        if held is None
+        else {
+            "points": held.points,
+            "median": held.median,
+            "percentile_95": held.percentile_95,
+            "within_one_sigma": held.within_one,
+            "within_two_sigma": held.within_two,
+        },
+        "sky": reader.sky.reason,
+        "sky_share": float(np.mean([0.0 if f.sky is None else f.sky_mask().mean() for f in frames])),
+        "up": levelling.source,
+        "ground": levelling.ground is not None,
+        "metres_per_unit": scale.metres_per_unit,
+        "interval_95": scale.interval_95,
+        "scale_source": scale.as_json()["source"],
+    }

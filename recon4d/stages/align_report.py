@@ -1,0 +1,234 @@
+"""What became of the fits, in numbers: `fits.csv`, refusals and warnings."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.errors import AlignmentError
+from recon4d.scene.depth import DepthKind
+from recon4d.workspace import StagePart
+
+if TYPE_CHECKING:
+    from recon4d.stages.align_evidence import FrameEvidence
+    from recon4d.stages.align_fit import ClipAlignment
+
+FARTHEST = 1e9  # scene units: stands for infinity where a residual is wanted
+JUDGED_POINTS = 10  # fewer sparse points do not show whether a frame's depth is plausible
+# Median relative residual at the sparse points. Weak networks reach 0.07 on a room, numbers of the wrong kind 0.4.
+REFUSED_RESIDUAL = 0.35
+SUSPECT_RESIDUAL = 0.15
+WINDOW = 5  # frames whose held-out points are judged together: one frame has few
+WINDOW_POINTS = 20
+TIMES_USUAL = 4.0  # the clip's own median residual: so much more is worth a warning
+MIN_SIGMA = 0.005  # relative
+
+
+@dataclass(frozen=True)
+class FitRow:
+    """One row of `fits.csv`: how the depth of a frame was brought to scene units, and how well it fits.
+
+    Residuals are relative, at sparse points the frame itself saw.
+    """
+
+    name: str
+    gain: float
+    shift: float
+    points: int  # sparse points on valid depth that took part in the fit
+    inliers: int  # of them, within three robust sigmas of the frame's own line; 0 when it has none
+    residual_median: float  # under the final fit; of frames without points the clip's
+    held_out: int  # points that took no part in any fit
+    held_out_median: float  # NaN where there are none
+    held_out_95: float
+    carried: bool  # without a line of its own: it follows its neighbours in time
+    sky: float  # share of the picture
+
+    @property
+    def relative_sigma(self) -> float:
+        """Standard deviation of the frame's depth where nothing finer is known."""
+        return max(1.4826 * self.residual_median, MIN_SIGMA)
+
+
+@dataclass(frozen=True)
+class HeldOutErrors:
+    """Relative error at the held-out points of a clip."""
+
+    points: int
+    median: float
+    percentile_95: float
+    within_one: float  # share within one sigma
+    within_two: float
+
+
+def residuals(clip: ClipAlignment, i: int, d: np.ndarray, points: object) -> np.ndarray:
+    """(K,) relative errors z / z_structure - 1 at points of frame ``i``."""
+    return np.minimum(clip.z_at(i, d, points.x, points.y), FARTHEST) / points.z - 1
+
+
+def fit_rows(frames: Sequence[FrameEvidence], clip: ClipAlignment) -> list[FitRow]:
+    """One row per frame."""
+    own = [residuals(clip, i, f.d, f.seen)[f.seen.own] for i, f in enumerate(frames)]
+    held = [residuals(clip, i, f.held_d, f.held) for i, f in enumerate(frames)]
+    medians = [float(np.median(np.abs(r))) if len(r) else np.nan for r in own]
+    known = [m for m in medians if np.isfinite(m)]
+    usual = float(np.median(known)) if known else 0.0
+    fitted = any(fit is not None for fit in clip.own)
+    rows = []
+    for i, (f, line) in enumerate(zip(frames, clip.own)):
+        size = np.abs(held[i])
+        rows.append(
+            FitRow(
+                name=f.view.name,
+                gain=float(clip.fit.gain[i]),
+                shift=float(clip.fit.shift[i]),
+                points=len(own[i]),
+                inliers=line.inliers if line else 0,
+                residual_median=medians[i] if np.isfinite(medians[i]) else usual,
+                held_out=len(size),
+                held_out_median=float(np.median(size)) if len(size) else np.nan,
+                held_out_95=float(np.percentile(size, 95)) if len(size) else np.nan,
+                carried=line is None and fitted,
+                sky=0.0 if f.sky is None else float(f.sky_mask().mean()),
+            )
+        )
+    return rows
+
+
+def write_fits(path: Path, rows: Sequence[FitRow]) -> None:
+    """`align/fits.csv`."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [column.name for column in fields(FitRow)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def held_out_errors(
+    frames: Sequence[FrameEvidence], clip: ClipAlignment, rows: Sequence[FitRow]
+) -> HeldOutErrors | None:
+    """Errors at all held-out points of the clip, against the sigma their pixels were given."""
+    error, sigma = [], []
+    for i, (f, row) in enumerate(zip(frames, rows)):
+        error.append(np.abs(residuals(clip, i, f.held_d, f.held)))
+        sigma.append(_sigma_at(clip, i, f, row))
+    error, sigma = np.concatenate(error), np.concatenate(sigma)
+    if not len(error):
+        return None
+    return HeldOutErrors(
+        points=len(error),
+        median=float(np.median(error)),
+        percentile_95=float(np.percentile(error, 95)),
+        within_one=float((error < sigma).mean()),
+        within_two=float((error < 2 * sigma).mean()),
+    )
+
+
+def _sigma_at(clip: ClipAlignment, i: int, f: FrameEvidence, row: FitRow) -> np.ndarray:
+    """(M,) relative sigma at the held-out points."""
+    from recon4d.geometry.depth_sigma import relative_sigma
+    from recon4d.geometry.resample import sample_grid
+
+    if clip.curve is None:
+        return np.full(len(f.held), row.relative_sigma)
+    small = relative_sigma(clip.priors[i], clip.curve)
+    camera = f.view.camera
+    x, y = f.held.x * (small.shape[1] / camera.width), f.held.y * (small.shape[0] / camera.height)
+    return sample_grid(small, np.ones(small.shape, dtype=bool), x, y)[0].astype(np.float64)
+
+
+def check_order(frames: Sequence[FrameEvidence], kind: DepthKind) -> None:
+    """Refuse depth that rises where the structure falls, in most frames. Raises AlignmentError."""
+    from recon4d.geometry.alignment import rank_agreement
+
+    agreement = []
+    for f in frames:
+        own = f.seen.own
+        if own.sum() >= JUDGED_POINTS:
+            agreement.append(rank_agreement(f.d[own], f.seen.z[own], kind))
+    against = sum(value < 0 for value in agreement)
+    if against <= 0.5 * len(agreement):
+        return
+    other = "a kind of depth" if kind.is_disparity else "a kind of disparity"
+    raise AlignmentError(
+        f"align: in {against} of {len(agreement)} frames the depth falls where the structure says it rises: it is not "
+        f"{kind.value}; name the right kind ({other}?) with --depth.kind, or check that it is of this clip"
+    )
+
+
+def check_residuals(
+    frames: Sequence[FrameEvidence], clip: ClipAlignment, rows: Sequence[FitRow], part: StagePart
+) -> list[tuple[int, int]]:
+    """Refuse depth that has nothing to do with the structure, warn of frames where the two disagree.
+
+    Judged before the correction over the picture, which would bend anything to the points, and at held-out points after
+    it. Returns the first and last row of each stretch of frames that was warned about.
+
+    Raises:
+        AlignmentError: the median frame is more than 35 % off under its line.
+    """
+    kind = clip.kind
+    line = np.array([_line_residual(clip, i, f) for i, f in enumerate(frames)])
+    judged = np.isfinite(line)
+    if not judged.any():
+        return []
+    median = float(np.median(line[judged]))
+    if median > REFUSED_RESIDUAL:
+        raise AlignmentError(
+            f"align: as {kind.value} the depth is {100 * median:.0f} % off the structure, so that is not what it is: "
+            "name the right kind with --depth.kind, or check that the depth is of this clip"
+        )
+    if median > SUSPECT_RESIDUAL:
+        part.warn(
+            f"align: depth and structure disagree by {100 * median:.0f} % in the median under one line per frame: is "
+            f"{kind.value} the right --depth.kind?"
+        )
+    held = _held_out_over_time(frames, clip)
+    usual = float(np.median(held[np.isfinite(held)])) if np.isfinite(held).any() else np.inf
+    bad = (judged & (line > max(SUSPECT_RESIDUAL, TIMES_USUAL * median))) | (
+        np.isfinite(held) & (held > max(SUSPECT_RESIDUAL, TIMES_USUAL * usual))
+    )
+    stretches = _stretches(bad)
+    for first, last in stretches:
+        worst = float(np.nanmax(np.fmax(held, line)[first : last + 1]))
+        which = f"frame {rows[first].name}" if first == last else f"frames {rows[first].name} to {rows[last].name}"
+        part.warn(
+            f"align: {which}: depth and structure disagree by {100 * worst:.0f} %: look at align/fit.png, and leave "
+            "such frames out"
+        )
+    return stretches
+
+
+def _line_residual(clip: ClipAlignment, i: int, f: FrameEvidence) -> float:
+    """Median relative residual of a frame under its line alone; NaN where too few points judge it."""
+    from recon4d.geometry.alignment import z_from_values
+
+    own = f.seen.own
+    if own.sum() < JUDGED_POINTS:
+        return np.nan
+    z = z_from_values(f.d[own], clip.fit.gain[i], clip.fit.shift[i], clip.kind)
+    return float(np.median(np.abs(np.minimum(z, FARTHEST) / f.seen.z[own] - 1)))
+
+
+def _held_out_over_time(frames: Sequence[FrameEvidence], clip: ClipAlignment) -> np.ndarray:
+    """(N,) median error at the held-out points of a frame and its neighbours; NaN where they are few."""
+    error = [np.abs(residuals(clip, i, f.held_d, f.held)) for i, f in enumerate(frames)]
+    out = np.full(len(frames), np.nan)
+    for i in range(len(frames)):
+        near = np.concatenate(error[max(0, i - WINDOW // 2) : i + WINDOW // 2 + 1])
+        if len(near) >= WINDOW_POINTS:
+            out[i] = np.median(near)
+    return out
+
+
+def _stretches(bad: np.ndarray) -> list[tuple[int, int]]:
+    """First and last row of each run of True; runs with at most two frames between them are one."""
+    rows = np.flatnonzero(bad)
+    if not len(rows):
+        return []
+    breaks = np.flatnonzero(np.diff(rows) > 3)
+    firsts, lasts = np.r_[rows[0], rows[breaks + 1]], np.r_[rows[breaks], rows[-1]]
+    return [(int(a), int(b)) for a, b in zip(firsts, lasts)]
