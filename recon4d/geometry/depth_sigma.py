@@ -20,9 +20,8 @@ from recon4d.geometry.gain_field import FieldStyle
 
 ONE_SIGMA = 0.6827
 DISTANCE_BINS = 8  # equally filled
-EDGE_SHARE = 1.0  # of half the range of log depth close by
 EDGE_WINDOW = 9 / 320  # of the longer side
-LEAST_SIGMA = 0.005  # log depth
+LEAST_SIGMA = 0.003  # log depth
 JUDGED_FRAMES = 6
 FOLDS = 5  # of single points
 
@@ -94,12 +93,17 @@ def relative_sigma(prior: FramePrior, curve: SigmaCurve) -> np.ndarray:
 
 
 def edge_sigma(log_disparity: np.ndarray) -> np.ndarray:
-    """(h, w) `EDGE_SHARE` of half the range of log depth close by; 0 where depth is not known."""
+    """(h, w) half the step of log depth close by; 0 on slopes of any steepness and where depth is not known.
+
+    Half way between the highest and the lowest value around lies a slope's own value, but not that of either side of a
+    step.
+    """
     size = max(3, 2 * round(EDGE_WINDOW * max(log_disparity.shape) / 2) + 1)
     known = np.isfinite(log_disparity)
     high = maximum_filter(np.where(known, log_disparity, -np.inf), size)
     low = minimum_filter(np.where(known, log_disparity, np.inf), size)
-    return np.where(known, EDGE_SHARE * 0.5 * (high - low), 0.0)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, np.abs(0.5 * (high + low) - log_disparity), 0.0)
 
 
 def distance_to_samples(prior: FramePrior, kept: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from numba import njit
 
 from recon4d.scene.camera import Camera
 from recon4d.scene.sparse import SparseModel
-from recon4d.scene.trajectory import Trajectory
+from recon4d.scene.trajectory import Trajectory, View
 from recon4d.scene.transforms import Rigid3
 
 SPAN = 10  # frames before and after whose points are lent: farther ones are hidden or wrong too often
@@ -51,12 +51,19 @@ class SparseViews:
         self._views = list(trajectory)
         self._own = [self._observed(model, view) for view in self._views]
 
-    def _observed(self, model: SparseModel, view: object) -> SeenPoints:
+    def _observed(self, model: SparseModel, view: View) -> SeenPoints:
         rows = model.rows.get(view.name, np.zeros(0, dtype=int))
         pixels = model.pixels.get(view.name, np.zeros((0, 2)))
         z = (view.cam_from_world @ model.points[rows])[:, 2] if len(rows) else np.zeros(0)
         seen = SeenPoints(rows, pixels[:, 0], pixels[:, 1], z, np.ones(len(rows)))
         return seen[self._usable[rows] & (z > 0)]
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def view(self, i: int) -> View:
+        """Frame ``i`` of the trajectory."""
+        return self._views[i]
 
     def own(self, i: int) -> SeenPoints:
         """Points observed in frame ``i``."""
@@ -97,6 +104,7 @@ def not_hidden(x: np.ndarray, y: np.ndarray, z: np.ndarray, radius: float) -> np
     """(N,) bool: no point within ``radius`` pixels is so much nearer that it would stand before this one."""
     clear = np.ones(len(x), dtype=np.bool_)
     if len(x):
+        x, y = x - x.min(), y - y.min()
         cells_x, cells_y = int(x.max() / radius) + 1, int(y.max() / radius) + 1
         _drop_hidden(x, y, z, radius, cells_x, cells_y, clear)
     return clear

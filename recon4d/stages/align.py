@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 SURFACE_FRAMES = 40  # whose aligned depth is looked at for the ground and for planes
+TIMES_USUAL_ERROR = 3.0  # the median reprojection error: points on what moves fit the static cameras worse
 SEED = 0  # of which sparse points are held out
 
 
@@ -41,7 +42,7 @@ class AlignOptions:
     min_points: int = 20
     """Frames with fewer sparse points on valid depth follow their neighbours in time."""
     max_error_px: float = 2.0
-    """Sparse points with a larger mean reprojection error (pixels) are not used."""
+    """Sparse points with a larger mean reprojection error (pixels), or three times the median one, are not used."""
     min_track: int = 3
     """Sparse points seen in fewer frames are not used."""
     min_angle_deg: float = 1.0
@@ -118,7 +119,7 @@ def _sources(workspace: Workspace, options: AlignOptions) -> list[str]:
 
 
 def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part: StagePart) -> dict[str, object]:
-    from recon4d.stages.align_evidence import EvidenceReader, SourceDepth, window_joints
+    from recon4d.stages.align_evidence import EvidenceReader, SourceDepth, read_pictures, window_joints
     from recon4d.stages.align_fit import FitSettings, align_clip
     from recon4d.stages.align_page import page_evidence
     from recon4d.stages.align_report import check_order, check_residuals, fit_rows, write_fits
@@ -131,8 +132,9 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
         )
     primary, *others = (SourceDepth.of(workspace, name) for name in sources)
     model = workspace.sparse_model()
-    views, held_views = _split(model, trajectory, options)
-    reader = EvidenceReader(workspace, trajectory, (primary, *others), views, held_views)
+    pictures = read_pictures(workspace, trajectory, part)
+    views, held_views = _split(model, trajectory, [picture.grey for picture in pictures], options)
+    reader = EvidenceReader(workspace, trajectory, (primary, *others), pictures, views, held_views)
     frames = reader.read(part)
     check_order(frames, primary.kind)
     joints = window_joints(workspace, primary.name, trajectory)
@@ -153,12 +155,18 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
     return _summary(primary, frames, clip, rows, reader, levelling, scale)
 
 
-def _split(model: SparseModel, trajectory: Trajectory, options: AlignOptions) -> tuple[SparseViews, SparseViews]:
-    """The trustworthy sparse points, most for the fit and some held out: whole points, in all frames."""
+def _split(
+    model: SparseModel, trajectory: Trajectory, greys: list[np.ndarray], options: AlignOptions
+) -> tuple[SparseViews, SparseViews]:
+    """The static, well-triangulated sparse points, most for the fit and some held out: whole points, in all frames."""
+    from recon4d.geometry.point_looks import PointLooks
     from recon4d.geometry.seen_points import SparseViews
 
     good = (model.error_px <= options.max_error_px) & (model.track_length >= options.min_track)
     good &= model.angle_deg >= options.min_angle_deg
+    if good.any():
+        good &= model.error_px <= TIMES_USUAL_ERROR * np.median(model.error_px[good])
+    good &= PointLooks(greys, SparseViews(model, trajectory, good)).static_points()
     held = np.random.default_rng(SEED).random(len(model)) < options.held_out
     return SparseViews(model, trajectory, good & ~held), SparseViews(model, trajectory, good & held)
 

@@ -72,6 +72,24 @@ class SourceDepth:
         return cls(name, DepthKind(summary["kind"]), bool(summary.get("sensor", False)))
 
 
+@dataclass(frozen=True)
+class PictureLooks:
+    """What is kept of a frame's picture."""
+
+    grey: np.ndarray  # (h, w) uint8, reduced and slightly blurred
+    contrast: Stiffness  # brightness steps between the nodes of the field
+
+
+def read_pictures(workspace: Workspace, trajectory: Trajectory, part: StagePart) -> list[PictureLooks]:
+    """All frames' pictures, reduced, with progress."""
+    found = []
+    with part.progress.bar("looking at the pictures", len(trajectory)) as bar:
+        for view in trajectory:
+            found.append(_looks(workspace.picture(view.name), view))
+            bar.advance()
+    return found
+
+
 class EvidenceReader:
     """Reads the frames of a scene one after the other."""
 
@@ -80,14 +98,17 @@ class EvidenceReader:
         workspace: Workspace,
         trajectory: Trajectory,
         sources: Sequence[SourceDepth],
+        pictures: Sequence[PictureLooks],
         views: SparseViews,
         held_views: SparseViews,
     ) -> None:
         from recon4d.geometry.levelling import up_from_cameras
+        from recon4d.geometry.point_looks import PointLooks
 
         self._workspace, self._trajectory = workspace, trajectory
         self._primary, self._others = sources[0], sources[1:]
-        self._views, self._held = views, held_views
+        self._pictures, self._views, self._held = pictures, views, held_views
+        self._point_looks = PointLooks([picture.grey for picture in pictures], views)
         self._up_in_world = up_from_cameras(trajectory.cam_from_world).up
         self.sky: SkyModel | None = None
 
@@ -108,10 +129,14 @@ class EvidenceReader:
     def _frame(self, i: int) -> FrameEvidence:
         name = self._trajectory.names[i]
         view, depth = self._trajectory[name], self._workspace.depth_map(name, self._primary.name)
-        picture, ignored = self._workspace.picture(name), self._workspace.ignored(name)
-        sky = self._sky_mask(i, picture, depth)
+        ignored = self._workspace.ignored(name)
+        sky = self._sky_mask(i, depth)
         hidden = _either(sky, ignored)
-        seen, d = self._on_depth(self._views.with_lent(i), depth, view, hidden)
+        points = self._views.with_lent(i)
+        lent = np.flatnonzero(~points.own)
+        visible = np.ones(len(points), dtype=bool)
+        visible[lent] = ~self._point_looks.hidden(i, points[lent])
+        seen, d = self._on_depth(points[visible], depth, view, hidden)
         held, held_d = self._on_depth(self._held.own(i), depth, view, hidden)
         return FrameEvidence(
             view=view,
@@ -120,7 +145,7 @@ class EvidenceReader:
             held=held,
             held_d=held_d,
             values=_small(depth, view, hidden),
-            contrast=_contrast(picture, view),
+            contrast=self._pictures[i].contrast,
             anchors=tuple(self._anchor(name, source, view, seen, hidden) for source in self._others),
             sky=None if sky is None else np.packbits(sky),
         )
@@ -146,7 +171,7 @@ class EvidenceReader:
             x[valid], y[valid], d[valid].astype(np.float64), np.where(known, at_points.astype(np.float64), np.nan)
         )
 
-    def _sky_frame(self, i: int, picture: np.ndarray | None = None, depth: DepthMap | None = None) -> object:
+    def _sky_frame(self, i: int, depth: DepthMap | None = None) -> object:
         from recon4d.geometry.sky import SkyFrame, nearness, up_in_picture
 
         name = self._trajectory.names[i]
@@ -154,7 +179,7 @@ class EvidenceReader:
         own = self._views.own(i)
         rotation = self._trajectory[name].cam_from_world.rotation
         return SkyFrame(
-            picture=self._workspace.picture(name) if picture is None else picture,
+            picture=self._workspace.picture(name),
             nearness=nearness(depth.values, depth.valid, depth.kind),
             valid=depth.valid,
             pixels=np.stack([own.x, own.y], axis=1),
@@ -162,12 +187,12 @@ class EvidenceReader:
             up=up_in_picture(rotation, self._up_in_world),
         )
 
-    def _sky_mask(self, i: int, picture: np.ndarray, depth: DepthMap) -> np.ndarray | None:
+    def _sky_mask(self, i: int, depth: DepthMap) -> np.ndarray | None:
         from recon4d.geometry.sky import sky_mask
 
         if not self.sky.present:
             return None
-        mask = sky_mask(self._sky_frame(i, picture, depth), self.sky)
+        mask = sky_mask(self._sky_frame(i, depth), self.sky)
         return mask if mask.any() else None
 
 
@@ -236,7 +261,7 @@ def _small(depth: DepthMap, view: View, hidden: np.ndarray | None) -> np.ndarray
     return np.where(valid, values, np.nan).astype(np.float32)
 
 
-def _contrast(picture: np.ndarray, view: View) -> Stiffness:
+def _looks(picture: np.ndarray, view: View) -> PictureLooks:
     import cv2
 
     from recon4d.geometry.gain_field import FieldGrid, node_contrast
@@ -244,5 +269,6 @@ def _contrast(picture: np.ndarray, view: View) -> Stiffness:
     scale = min(1.0, GREY_SIDE / max(picture.shape[:2]))
     size = max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    grey = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
-    return node_contrast(grey, FieldGrid.over(view.camera.width, view.camera.height))
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    contrast = node_contrast(cv2.GaussianBlur(grey, (0, 0), 1.0), FieldGrid.over(view.camera.width, view.camera.height))
+    return PictureLooks(np.round(cv2.GaussianBlur(grey, (0, 0), 0.7)).astype(np.uint8), contrast)
