@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from recon4d.errors import AlignmentError
-from recon4d.geometry.alignment import fit_frame, rank_agreement, smooth_fits, to_domain, z_from_values
-from recon4d.geometry.levelling import levelled_from_cameras
+from recon4d.geometry.alignment import (
+    RANSAC_POINTS,
+    depth_balance,
+    fit_frame,
+    rank_agreement,
+    to_domain,
+    z_from_values,
+)
 from recon4d.scene.depth import DepthKind
-from recon4d.scene.transforms import Rigid3
-from recon4d.stages.align import metric_scale
 
 FITTED = [kind for kind in DepthKind if kind.has_gain]
 
@@ -79,65 +83,91 @@ def test_disparity_below_zero_is_infinitely_far_not_negative():
     assert z[1] == 2.0
 
 
-def clip(gains: np.ndarray, kind: DepthKind, missing: tuple[int, ...] = ()) -> tuple[list, list]:
-    rng = np.random.default_rng(4)
-    samples, fits = [], []
-    for i, gain in enumerate(gains):
-        z = rng.uniform(1, 5, 0 if i in missing else 80)
-        d = values_of(z * rng.normal(1, 0.02, len(z)), kind, gain, 0.1)
-        samples.append((d, z))
-        fits.append(fit_frame(d, z, kind) if len(z) else None)
-    return samples, fits
+def test_depth_balance_by_hand():
+    """Nine points near, three far: a point's weight is one over the root of how many share its depth."""
+    z = np.r_[np.full(9, 1.0), np.full(3, np.e)]
+    mean = (9 / 3 + 3 / np.sqrt(3)) / 12
+    np.testing.assert_allclose(depth_balance(z), np.r_[np.full(9, 1 / 3), np.full(3, 1 / np.sqrt(3))] / mean)
 
 
-@pytest.mark.parametrize("kind", [DepthKind.AFFINE_DISPARITY, DepthKind.SCALE_FREE_Z])
-def test_loose_smoothing_keeps_the_frames_own_fits(kind):
-    gains = np.array([0.5, 0.8, 0.6, 0.9])
-    samples, fits = clip(gains, kind)
-    fit = smooth_fits(samples, fits, kind, step=100.0)
-    np.testing.assert_allclose(fit.gain, [f.gain for f in fits], rtol=5e-3)
+def test_depth_balance_is_by_ratios_and_keeps_the_mean():
+    z = np.random.default_rng(6).lognormal(0.5, 0.6, 400)
+    weights = depth_balance(z)
+    assert weights.mean() == pytest.approx(1.0)
+    np.testing.assert_allclose(depth_balance(1000 * z), weights)
+    np.testing.assert_allclose(depth_balance(z[::-1]), weights[::-1])
+    middle = np.abs(np.log(z) - 0.5) < 0.1
+    assert weights[middle].mean() < weights[np.argsort(z)[[0, 1, -2, -1]]].min()
 
 
-@pytest.mark.parametrize("kind", [DepthKind.AFFINE_DISPARITY, DepthKind.SCALE_FREE_Z])
-def test_stiff_smoothing_gives_one_gain(kind):
-    samples, fits = clip(np.array([0.68, 0.7, 0.72]), kind)
-    fit = smooth_fits(samples, fits, kind, step=1e-5)
-    np.testing.assert_allclose(fit.gain, 0.7, rtol=0.02)
-    assert np.ptp(fit.gain) < 1e-3
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_constant_depth_needs_no_balance(count):
+    np.testing.assert_array_equal(depth_balance(np.full(count, 2.0)), 1.0)
 
 
-def test_frames_without_points_lie_between_their_neighbours():
-    samples, fits = clip(np.array([0.6, 0.6, 0.8, 0.8]), DepthKind.AFFINE_DISPARITY, missing=(1, 2))
-    fit = smooth_fits(samples, fits, DepthKind.AFFINE_DISPARITY, step=0.05)
-    steps = np.diff(fit.gain)
-    np.testing.assert_allclose(steps, steps.mean(), rtol=1e-6)  # a random walk without data is a straight line
+def test_a_near_rug_does_not_outvote_the_room():
+    """300 points near say gain 1, 30 far say 1.05: ten times as many count for three times as much, not for ten."""
+    said = np.r_[np.full(300, 1.0), np.full(30, 1.05)]
+    z = np.r_[np.full(300, 1.0), np.full(30, 4.0)]
+    d = z / said * np.tile([0.9, 1.1], 165)
+    share = np.sqrt(30) / (np.sqrt(30) + np.sqrt(300))
+    gain = fit_frame(d, z, DepthKind.METRIC_Z).gain / fit_frame(d[:300], z[:300], DepthKind.METRIC_Z).gain
+    assert gain == pytest.approx(1 + 0.05 * share, abs=0.003)
 
 
-def test_no_frame_with_points_is_refused():
-    empty = np.zeros(0)
-    with pytest.raises(AlignmentError, match="no frame"):
-        smooth_fits([(empty, empty)], [None], DepthKind.SCALE_FREE_Z, 0.1)
+def many(count, seed=7):
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0.5, 6.0, count)
+    d = values_of(z * rng.normal(1, 0.02, count), DepthKind.AFFINE_DISPARITY, 0.7, 0.05)
+    d[: count // 4] = rng.uniform(d.min(), d.max(), count // 4)
+    return d, z
 
 
-def test_metric_depth_tells_the_scale_by_hand():
-    scale = metric_scale(np.full(10, 4.0), DepthKind.METRIC_Z)  # z = 4 units per metre
-    assert scale["metres_per_unit"] == pytest.approx(0.25)
-    half = 1.96 * 0.02  # gains that agree leave the structure's own 2 %
-    assert scale["interval_95"] == pytest.approx([0.25 * np.exp(-half), 0.25 * np.exp(half)])
-    assert metric_scale(np.ones(3), DepthKind.AFFINE_DISPARITY)["metres_per_unit"] is None
+def test_many_points_start_from_a_random_few_that_are_always_the_same():
+    d, z = many(5 * RANSAC_POINTS)
+    one, again = (fit_frame(d, z, DepthKind.AFFINE_DISPARITY) for _ in range(2))
+    assert (one.gain, one.shift, one.sigma) == (again.gain, again.shift, again.sigma)
+    assert len(one.weights) == len(d)
+    assert one.gain == pytest.approx(0.7, rel=0.02)
 
 
-def looking(yaw: float, pitch: float) -> np.ndarray:
-    """cam_from_world rotation of a level camera in a z-up world."""
-    forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
-    right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
-    return np.stack([right, np.cross(forward, right), forward])
+def test_the_start_does_not_decide_the_fit():
+    d, z = many(5 * RANSAC_POINTS)
+    fits = [fit_frame(d, z, DepthKind.AFFINE_DISPARITY, seed=seed) for seed in range(4)]
+    np.testing.assert_allclose([fit.gain for fit in fits], fits[0].gain, rtol=1e-3)
 
 
-@pytest.mark.parametrize("yaws", [np.linspace(0, 1.5, 9), np.linspace(0, 0.02, 9)])
-def test_up_is_found_though_the_camera_looks_down(yaws):
-    pitch = -0.3 if np.ptp(yaws) > 1 else 0.0
-    tilt = Rigid3.from_quat_xyzw(np.array([0.3, -0.2, 0.4, 0.8]), np.zeros(3))  # world_from_level
-    poses = Rigid3(np.stack([looking(y, pitch) for y in yaws]) @ tilt.rotation.T, np.zeros((len(yaws), 3)))
-    up_in_world = tilt @ np.array([0.0, 0, 1])
-    np.testing.assert_allclose(levelled_from_cameras(poses) @ up_in_world, [0, 0, 1], atol=0.02)
+def test_points_that_lie_on_no_line_weigh_little():
+    d, z = many(400)
+    fit = fit_frame(d, z, DepthKind.AFFINE_DISPARITY)
+    off = np.abs((fit.gain * d + fit.shift) * z - 1) > 0.3
+    balance = depth_balance(z)
+    assert (fit.weights[off] < 0.05 * balance[off]).all()
+    assert fit.weights[~off].mean() > 0.5
+    assert fit.sigma == pytest.approx(0.02, rel=0.6)
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_two_points_give_the_line_through_them(kind):
+    z = np.array([1.0, 3.0])
+    fit = fit_frame(values_of(z, kind, 0.7, 0.05), z, kind)
+    assert fit.gain == pytest.approx(0.7)
+    assert fit.shift == pytest.approx(0.05 if kind.has_shift else 0.0)
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_no_points_are_too_few(kind):
+    with pytest.raises(AlignmentError, match=r"^align: 0 sparse points on valid depth"):
+        fit_frame(np.zeros(0), np.zeros(0), kind)
+
+
+def test_constant_values_tell_no_line():
+    z = np.random.default_rng(8).uniform(1, 5, 50)
+    with pytest.raises(AlignmentError, match="fall"):
+        fit_frame(np.full(50, 0.3), z, DepthKind.AFFINE_DISPARITY)
+    assert rank_agreement(np.full(50, 0.3), z, DepthKind.AFFINE_DISPARITY) == 0.0
+
+
+def test_structure_at_one_depth_still_fixes_a_gain():
+    z = np.full(50, 2.0)
+    assert fit_frame(np.full(50, 4.0), z, DepthKind.METRIC_Z).gain == pytest.approx(0.5)
