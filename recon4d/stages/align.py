@@ -18,6 +18,7 @@ from recon4d.stages.metres import MetricDepth, MetricOptions, ScaleEvidence, che
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
+    from recon4d.geometry.clip_fit import WindowJoint
     from recon4d.geometry.seen_points import SparseViews
     from recon4d.metric.scale import MetricScale
     from recon4d.scene.sparse import SparseModel
@@ -140,6 +141,12 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
     joints = window_joints(workspace, primary.name, trajectory)
     settings = FitSettings(options.min_points, options.step, options.correction)
     clip = align_clip(frames, primary, others, joints, settings, part.progress)
+    for source in others:
+        if source.name not in [anchor.source.name for anchor in clip.anchors]:
+            part.warn(
+                f"align: the depth '{source.name}' ({source.kind.value}) cannot be brought to the sparse points, so it "
+                "anchors nothing: check its kind in --depth.more"
+            )
     rows = fit_rows(frames, clip)
     warned = check_residuals(frames, clip, rows, part)
     far = _far_limit(frames, options)
@@ -152,7 +159,7 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
     scale = _scale(workspace, trajectory, clip, primary, levelling, options, part)
     evidence = page_evidence(workspace, frames, clip, rows, joints, scale, warned)
     write_alignment_page(part.path / "fit.png", evidence)
-    return _summary(primary, frames, clip, rows, reader, levelling, scale)
+    return _summary(primary, frames, clip, rows, joints, reader, levelling, scale)
 
 
 def _split(
@@ -283,6 +290,7 @@ def _summary(
     frames: list[FrameEvidence],
     clip: ClipAlignment,
     rows: list[FitRow],
+    joints: list[WindowJoint],
     reader: EvidenceReader,
     levelling: Levelling,
     scale: MetricScale,
@@ -313,6 +321,7 @@ def _summary(
             "within_one_sigma": held.within_one,
             "within_two_sigma": held.within_two,
         },
+        "joints": len(joints),
         "sky": reader.sky.reason,
         "sky_share": float(np.mean([0.0 if f.sky is None else f.sky_mask().mean() for f in frames])),
         "up": levelling.source,
