@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bent_clip import CAMERA, BentClip, MadeFrame, no_error, smooth_error
+from bent_clip import CAMERA, SMALL, BentClip, MadeFrame, no_error, smooth_error
 
 from recon4d.geometry.clip_field import PASSES, ClipField, FrameField
 from recon4d.geometry.field_choice import STYLES
@@ -96,7 +96,9 @@ def test_a_hand_over_most_of_a_frame_without_points_is_no_correction():
     small = clip.priors[4].log_disparity.copy()
     small[:, 25:] += np.log(4.0)
     clip.priors[4] = replace(clip.priors[4], log_disparity=small, samples=NOTHING, sparse=0)
-    open_there = clip.frames[4].left(fit(clip.priors)[4])[:, :20]
+    fitted = fit(clip.priors)[4]
+    assert np.abs(fitted.grid.spread(fitted.field, *SMALL)[:, 30:]).max() < 0.3
+    open_there = clip.frames[4].left(fitted)[:, :20]
     assert np.abs(open_there).mean() < 0.5 * np.abs(clip.frames[4].left(None)[:, :20]).mean()
 
 
