@@ -20,6 +20,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 OFFSETS = (-20, -10, -5, -2, 2, 5, 10, 20)  # frames whose depth is heard; near ones err alike, far ones see otherwise
+FEW_OTHERS = 4  # with fewer, a frame hears itself too: two that heard only each other would swap their errors
 PASSES = 3
 CROSS_WEIGHT = 1.0  # of a lent surface point against a sparse point
 AGREES_WITHIN = 0.12  # log depth; beyond, the two frames see different surfaces there
@@ -59,6 +60,7 @@ class ClipField:
     def __init__(self, priors: Sequence[FramePrior]) -> None:
         self._priors = priors
         self._surfaces = [_Surface(prior) for prior in priors]
+        self._lends = [prior.lends and len(surface.x) > 0 for prior, surface in zip(priors, self._surfaces)]
 
     def alone(self, i: int, style: FieldStyle, kept: np.ndarray | None = None) -> FrameField:
         """Frame ``i`` fitted to its own samples, or to those of them that are ``kept`` (K,)."""
@@ -84,21 +86,31 @@ class ClipField:
         for i in range(len(self._priors)):
             found.append(self.alone(i, style))
             advance()
+        sampled = [len(prior.samples) > 0 for prior in self._priors]
+        taught = sampled if any(sampled) else [True] * len(sampled)
         for _ in range(PASSES):
             lent = [surface.in_world(field) for surface, field in zip(self._surfaces, found)]
-            found = [self._heard(i, found[i], lent, style, advance) for i in range(len(found))]
+            heard = [self._heard_by(i, taught) for i in range(len(found))]
+            found = [
+                self._following(i, found[i], [lent[j] for j in rows], style, advance) for i, rows in enumerate(heard)
+            ]
+            taught = [before or len(rows) > 0 for before, rows in zip(taught, heard)]
         return found
 
-    def _heard(
-        self, i: int, own: FrameField, lent: list[np.ndarray], style: FieldStyle, advance: Callable[[], None]
+    def _heard_by(self, i: int, taught: Sequence[bool]) -> list[int]:
+        """Rows of the frames that frame ``i`` hears; one that neither samples nor others taught has nothing to say."""
+        rows = [j for j in (i + offset for offset in OFFSETS) if 0 <= j < len(taught)]
+        rows = [j for j in rows if taught[j] and self._lends[j]]
+        return [*rows, i] if taught[i] and 0 < len(rows) < FEW_OTHERS else rows
+
+    def _following(
+        self, i: int, own: FrameField, points: list[np.ndarray], style: FieldStyle, advance: Callable[[], None]
     ) -> FrameField:
-        """Frame ``i`` fitted to its samples and to the surfaces of other frames."""
+        """Frame ``i`` fitted to its samples and to points (S, 3) of surfaces in the world."""
         advance()
-        prior = self._priors[i]
-        neighbours = [i + offset for offset in OFFSETS if 0 <= i + offset < len(lent)]
-        points = [lent[j] for j in neighbours if self._priors[j].lends]
         if not points:
             return own
+        prior = self._priors[i]
         x, y, z, inside = projected(np.concatenate(points), prior.cam_from_world, prior.camera)
         x, y, z = x[inside], y[inside], z[inside]
         height, width = prior.log_disparity.shape
@@ -123,8 +135,10 @@ class _Surface:
         with np.errstate(invalid="ignore"):
             across, down = np.abs(np.diff(grid, axis=1)), np.abs(np.diff(grid, axis=0))
             steep = np.zeros(grid.shape, dtype=np.float32)
-            steep[:, 1:], steep[:, :-1] = across, np.fmax(across, steep[:, :-1])
-            steep[1:], steep[:-1] = np.fmax(down, steep[1:]), np.fmax(down, steep[:-1])
+            for side in (steep[:, :-1], steep[:, 1:]):
+                np.fmax(side, across, out=side)
+            for side in (steep[:-1], steep[1:]):
+                np.fmax(side, down, out=side)
         calm = np.isfinite(grid) & (steep < CALM_STEP)
         row, column = np.nonzero(calm)
         self.x = (column * step + step // 2 + 0.5) * (prior.camera.width / width)

@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix, csc_matrix
 from scipy.sparse.linalg import spsolve
 
 from recon4d.errors import AlignmentError
-from recon4d.geometry.alignment import FrameFit, to_domain
+from recon4d.geometry.alignment import FrameFit, fit_frame, to_domain
 from recon4d.scene.depth import DepthKind
 
 # Errors of a network hang together over large areas: past this many points more of them add no independent evidence.
@@ -111,7 +111,9 @@ def fit_clip(
         matrix = _matrix(blocks, held / (steps * looseness[:, None]) ** 2)
         for joint in joints:
             if len(joint.earlier):
-                matrix = matrix + _joint_equations(joint, units, own if solution is None else solution, len(samples))
+                matrix = matrix + _joint_equations(
+                    joint, units, kind, own if solution is None else solution, len(samples)
+                )
         solution = spsolve(matrix, right.ravel()).reshape(len(samples), units.unknowns)
         change = np.diff(solution, axis=0) / (steps * looseness[:, None])
         held = 1.0 / (1.0 + (change / STEP_SIGMAS) ** 2)
@@ -185,26 +187,29 @@ def _matrix(blocks: np.ndarray, pull: np.ndarray) -> csc_matrix:
     ).tocsc()
 
 
-def _joint_equations(joint: WindowJoint, units: _Units, state: np.ndarray, count: int) -> csc_matrix:
+def _joint_equations(joint: WindowJoint, units: _Units, kind: DepthKind, state: np.ndarray, count: int) -> csc_matrix:
     """Normal matrix of: the earlier window's surface, under its frame's line, is the later window's under its own."""
     earlier, later = units.columns(joint.earlier), units.columns(joint.later)
+    total = count * units.unknowns
     known = np.isfinite(state[joint.before]).all() and np.isfinite(state[joint.after]).all()
     middle = np.nanmedian(state, axis=0)
     before, after = (state[joint.before], state[joint.after]) if known else (middle, middle)
     size = np.maximum(np.abs(0.5 * (earlier @ before + later @ after)), 1e-3)
     rows = np.concatenate([earlier, -later], axis=1) / size[:, None]
+    sigma, weight = 5 * MIN_OVERLAP_SIGMA, np.ones(len(rows))
     if known:  # what remains under the best line between the two is their disagreement
-        residual = rows @ np.concatenate([before, after])
-        residual = residual - np.median(residual)
-        sigma = max(1.4826 * float(np.median(np.abs(residual))), MIN_OVERLAP_SIGMA)
-        weight = 1.0 / (1.0 + (residual / (2.385 * sigma)) ** 2)
-    else:
-        sigma, weight = 5 * MIN_OVERLAP_SIGMA, np.ones(len(rows))
+        y = earlier @ before
+        good = y > 0
+        try:
+            line = fit_frame(joint.later[good], to_domain(y[good], kind), kind)
+        except AlignmentError:  # no line leads from one to the other: they tell nothing
+            return csc_matrix((total, total))
+        sigma, weight = max(line.sigma, MIN_OVERLAP_SIGMA), np.zeros(len(rows))
+        weight[good] = line.weights
     weight = weight * min(1.0, EFFECTIVE_POINTS / weight.sum()) / sigma**2
     block = (rows * weight[:, None]).T @ rows
     unknown = np.arange(units.unknowns)
     place = np.concatenate([joint.before * units.unknowns + unknown, joint.after * units.unknowns + unknown])
-    total = count * units.unknowns
     return coo_matrix(
         (block.ravel(), (np.repeat(place, len(place)), np.tile(place, len(place)))), shape=(total, total)
     ).tocsc()

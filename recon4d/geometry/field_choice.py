@@ -47,13 +47,12 @@ def choose_style(
     if not asked:
         return None, []
     asked = [asked[k] for k in np.unique(np.linspace(0, len(asked) - 1, JUDGED_FRAMES).round().astype(int))]
-    splits = {i: held_out_blocks(priors[i], BLOCK) for i in asked}
+    splits = [(i, kept, tested) for i in asked for kept, tested in held_out_blocks(priors[i], BLOCK)]
+    if not splits:  # all points in one corner
+        return None, []
     trials = []
     for style in (None, *STYLES):
-        errors = []
-        for i in asked:
-            for kept, tested in splits[i]:
-                errors.append(_held_out_error(field, priors[i], i, style, kept, tested))
+        errors = [_held_out_error(field, priors[i], i, style, kept, tested) for i, kept, tested in splits]
         trials.append(StyleTrial(style, float(np.mean(np.concatenate(errors)))))
     best = min(trial.error for trial in trials)
     return next(trial.style for trial in trials if trial.error <= NEAR_BEST * best), trials
