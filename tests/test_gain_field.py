@@ -196,8 +196,8 @@ def test_scale_of_few_samples_does_not_collapse_on_those_that_agree():
     ratio = np.array([0.0, 0.0, 0.0, 0.1])
     samples = FieldSamples(np.full(4, 160.0), np.full(4, 120.0), ratio, np.ones(4))
     mean = 0.025
-    for _ in range(3):  # sigma = 0.2 / sqrt(4)
-        weight = 1 / (1 + ((ratio - mean) / (2.5 * 0.1)) ** 2) ** 2
+    for _ in range(3):  # sigma = 4 / 20, as for up to twenty samples
+        weight = 1 / (1 + ((ratio - mean) / (2.5 * 0.2)) ** 2) ** 2
         mean = (weight * ratio).sum() / weight.sum()
     found = robust_field(grid, samples, even(grid, 1.0))
     np.testing.assert_allclose(found, mean, rtol=2e-3)
@@ -206,10 +206,10 @@ def test_scale_of_few_samples_does_not_collapse_on_those_that_agree():
 
 def test_robust_scale_is_that_of_the_judged_samples():
     grid, rng = FieldGrid.over(320, 240), np.random.default_rng(0)
-    samples = random_samples(grid, 100)
-    samples = with_ratio(samples, np.r_[rng.normal(0, 0.01, 40), rng.uniform(0.4, 0.5, 60)], np.ones(100))
+    samples = random_samples(grid, 1000)
+    samples = with_ratio(samples, np.r_[rng.normal(0, 0.01, 400), rng.uniform(0.4, 0.5, 600)], np.ones(1000))
     start, stiff = np.zeros(grid.shape), even(grid, 100.0)
-    np.testing.assert_allclose(robust_field(grid, samples, stiff, 40, start), 0.0, atol=0.01)
+    np.testing.assert_allclose(robust_field(grid, samples, stiff, 400, start), 0.0, atol=0.01)
     assert robust_field(grid, samples, stiff, None, start).min() > 0.2
     np.testing.assert_array_equal(
         robust_field(grid, samples, stiff, 0, start), robust_field(grid, samples, stiff, None, start)

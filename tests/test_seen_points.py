@@ -7,6 +7,7 @@ from recon4d.geometry.seen_points import (
     HIDING_STEP,
     POOLED_WEIGHT,
     SPAN,
+    WIDE_SPAN,
     SeenPoints,
     SparseViews,
     not_hidden,
@@ -78,13 +79,15 @@ def test_a_lent_point_can_hide_another_lent_one():
 
 
 @pytest.mark.parametrize("i", [0, 3, 15, 29])
-def test_points_are_lent_over_ten_frames_and_no_farther(i):
+@pytest.mark.parametrize(("scarce", "span"), [(1, SPAN), (300, WIDE_SPAN)])
+def test_points_are_lent_over_ten_frames_or_twenty_where_they_are_scarce(i, scarce, span, monkeypatch):
+    monkeypatch.setattr("recon4d.geometry.seen_points.SCARCE", scarce)
     count = 30
     points = [[0.1 * k - 1.5, 0, 3.0] for k in range(count)]  # 16.7 pixels apart
     views = views_of(points, [[k] for k in range(count)], [[0, 0, 0]] * count)
     seen = views.with_lent(i)
     assert seen.rows[0] == i
-    assert set(seen.rows) == set(range(max(0, i - SPAN), min(count, i + SPAN + 1)))
+    assert set(seen.rows) == set(range(max(0, i - span), min(count, i + span + 1)))
     assert seen.own.sum() == 1
 
 

@@ -11,13 +11,17 @@ from recon4d.errors import InputError
 from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
 from recon4d.scene.mesh import DepthMesh
 
+FAST = 1  # of zlib's levels
+
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays with fast deflate; `numpy.savez_compressed` takes four times as long for 5 % less."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    """Write arrays with fast deflate; `numpy.savez_compressed` takes three times as long for 1 % less."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")  # its default date makes files reproducible
             entry.compress_type = zipfile.ZIP_DEFLATED
+            # An entry of its own does not take the archive's level; before Python 3.13 it has a private name.
+            setattr(entry, "compress_level" if hasattr(entry, "compress_level") else "_compresslevel", FAST)
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 

@@ -21,6 +21,7 @@ from recon4d.scene.transforms import Rigid3
 
 OFFSETS = (-20, -10, -5, -2, 2, 5, 10, 20)  # frames whose depth is heard; near ones err alike, far ones see otherwise
 FEW_OTHERS = 4  # with fewer, a frame hears itself too: two that heard only each other would swap their errors
+SHORT_CLIP = 5  # frames; in shorter ones not every frame has a neighbour at those offsets
 PASSES = 3
 CROSS_WEIGHT = 1.0  # of a lent surface point against a sparse point
 AGREES_WITHIN = 0.12  # log depth; beyond, the two frames see different surfaces there
@@ -99,7 +100,8 @@ class ClipField:
 
     def _heard_by(self, i: int, taught: Sequence[bool]) -> list[int]:
         """Rows of the frames that frame ``i`` hears; one that neither samples nor others taught has nothing to say."""
-        rows = [j for j in (i + offset for offset in OFFSETS) if 0 <= j < len(taught)]
+        offsets = OFFSETS if len(taught) >= SHORT_CLIP else (-1, 1)
+        rows = [j for j in (i + offset for offset in offsets) if 0 <= j < len(taught)]
         rows = [j for j in rows if taught[j] and self._lends[j]]
         return [*rows, i] if taught[i] and 0 < len(rows) < FEW_OTHERS else rows
 

@@ -58,7 +58,8 @@ def measure_sigma(
         prior = priors[asked[k]]
         edge = edge_sigma(prior.log_disparity)
         folds = [*single_points(prior), *held_out_blocks(prior, BLOCK), *held_out_blocks(prior, 2 * BLOCK)]
-        for kept, tested in folds:
+        for kept, held in folds:
+            tested = held & prior.own
             error = prior.samples.log_ratio[tested]
             x, y = prior.samples.x[tested], prior.samples.y[tested]
             if style is not None:

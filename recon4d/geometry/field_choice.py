@@ -22,7 +22,8 @@ STYLES = (
 )
 BLOCK = 1 / 8  # of the longer side. Single points would mislead: neighbours share their tracks and their errors
 FOLDS = 3
-JUDGED_FRAMES = 8  # evenly over the clip
+JUDGED_FRAMES, MOST_JUDGED = 8, 24  # evenly over the clip; more where frames have few points ...
+JUDGED_POINTS = 3000  # ... until they have so many
 ERROR_CUT = 0.15  # log depth; beyond, a point is wrong or on another surface, and how far does not matter
 NEAR_BEST = 1.02  # the stiffest within 2 % of the best: too soft costs up to 58 %, too stiff 5 %
 
@@ -46,7 +47,9 @@ def choose_style(
     asked = [i for i, prior in enumerate(priors) if prior.own.sum() >= points]
     if not asked:
         return None, []
-    asked = [asked[k] for k in np.unique(np.linspace(0, len(asked) - 1, JUDGED_FRAMES).round().astype(int))]
+    usual = float(np.median([priors[i].own.sum() for i in asked]))
+    count = int(np.clip(JUDGED_POINTS / usual, JUDGED_FRAMES, MOST_JUDGED))
+    asked = [asked[k] for k in np.unique(np.linspace(0, len(asked) - 1, count).round().astype(int))]
     splits = [(i, kept, tested) for i in asked for kept, tested in held_out_blocks(priors[i], BLOCK)]
     if not splits:  # all points in one corner
         return None, []
@@ -59,13 +62,14 @@ def choose_style(
 
 
 def held_out_blocks(prior: FramePrior, share: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(kept, tested) masks over the samples: square blocks of the picture in turn; only own points are tested.
+    """(kept, tested) masks over the samples: square blocks of the picture in turn; only sparse points are tested.
 
     ``share`` is the blocks' side as a share of the picture's longer one.
     """
     size = share * max(prior.camera.width, prior.camera.height)
     block = (prior.samples.x / size).astype(int) + 2 * (prior.samples.y / size).astype(int)
-    folds = [(block % FOLDS != fold, (block % FOLDS == fold) & prior.own) for fold in range(FOLDS)]
+    sparse = np.arange(len(prior.samples)) < prior.sparse
+    folds = [(block % FOLDS != fold, (block % FOLDS == fold) & sparse) for fold in range(FOLDS)]
     return [(kept, tested) for kept, tested in folds if kept.any() and tested.any()]
 
 

@@ -19,12 +19,12 @@ from scipy.linalg import solveh_banded
 
 LONG_SIDE = 48  # nodes along the longer side; 64 gains nothing and costs three times as much
 SHORTEST_SIDE = 8
-NULL_WEIGHT = 1e-6  # keeps the factorisation definite where nothing at all is known
+NULL_WEIGHT = 1e-9  # keeps the factorisation definite where nothing at all is known
 ROUNDS = 3  # of reweighting
 ROUNDS_FROM_START = 2  # where a good field is known
 ROBUST_SCALE = 2.5  # in robust sigmas; Geman-McClure weights, 1 / (1 + (e / 2.5 sigma)^2)^2
 MIN_SIGMA = 0.005  # log depth; structure from motion is not better than this
-FEW_SAMPLES_SIGMA = 0.2  # over the root of their number: few samples are followed so closely that residuals say little
+FEW_SAMPLES_SIGMA = 4.0  # log depth, over their number: few are followed so closely that residuals say little
 EDGE_FLOOR = 0.02  # what is left of the stiffness across the strongest edge
 
 
@@ -189,7 +189,7 @@ def _residuals(
     error = samples.log_ratio - grid.read(field, samples.x, samples.y)
     size = np.abs(error[: judged or None])
     spread = 1.4826 * float(np.median(size)) if len(size) else 0.0
-    return error, max(spread, MIN_SIGMA, FEW_SAMPLES_SIGMA / np.sqrt(max(len(size), 1)))
+    return error, max(spread, MIN_SIGMA, FEW_SAMPLES_SIGMA / max(len(size), 20))
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from recon4d.geometry.seen_points import SPAN, SeenPoints, SparseViews, projected
+from recon4d.geometry.seen_points import WIDE_SPAN, SeenPoints, SparseViews, projected
 
 HALF_PATCH = 4  # pixels of the reduced picture
 ALIKE = 0.6  # correlation. Static points have 0.93 in the median and 0.6 at 10 %, points on movers 0.2 and 0.6 at 90 %
@@ -52,7 +52,9 @@ class PointLooks:
         False where it cannot be told.
         """
         hidden, waiting = np.zeros(len(lent), dtype=bool), np.arange(len(lent))
-        for j in sorted(range(max(0, i - SPAN), min(len(self._greys), i + SPAN + 1)), key=lambda j: abs(j - i)):
+        for j in sorted(
+            range(max(0, i - WIDE_SPAN), min(len(self._greys), i + WIDE_SPAN + 1)), key=lambda j: abs(j - i)
+        ):
             if j == i or not len(waiting):
                 continue
             there = np.isin(lent.rows[waiting], self._views.own(j).rows, assume_unique=True)

@@ -13,6 +13,7 @@ from recon4d.scene.trajectory import Trajectory, View
 from recon4d.scene.transforms import Rigid3
 
 SPAN = 10  # frames before and after whose points are lent: farther ones are hidden or wrong too often
+SCARCE, WIDE_SPAN = 300, 20  # with fewer points than that, a frame is lent points of more frames
 POOLED_WEIGHT = 0.5  # of a lent point against an own one
 HIDING_RADIUS = 0.025  # of the longer side: a nearer point within it hides what lies ...
 HIDING_STEP = 0.12  # ... more than this behind it (relative inverse depth)
@@ -71,9 +72,13 @@ class SparseViews:
 
     def with_lent(self, i: int) -> SeenPoints:
         """Points observed in frame ``i``, then those of its neighbours in time that are in view and not hidden."""
+        seen = self._with_lent(i, SPAN)
+        return seen if len(seen) >= SCARCE else self._with_lent(i, WIDE_SPAN)
+
+    def _with_lent(self, i: int, span: int) -> SeenPoints:
         own, view = self._own[i], self._views[i]
         near = np.zeros(len(self.points), dtype=bool)
-        for j in range(max(0, i - SPAN), min(len(self._own), i + SPAN + 1)):
+        for j in range(max(0, i - span), min(len(self._own), i + span + 1)):
             near[self._own[j].rows] = True
         near[own.rows] = False
         rows = np.flatnonzero(near)

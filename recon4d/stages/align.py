@@ -40,7 +40,7 @@ class AlignOptions:
 
     primary: str | None = None
     """Depth source to align; without it the first of those made. The others anchor it with their own error."""
-    min_points: int = 20
+    min_points: int = 10
     """Frames with fewer sparse points on valid depth follow their neighbours in time."""
     max_error_px: float = 2.0
     """Sparse points with a larger mean reprojection error (pixels), or three times the median one, are not used."""
