@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from recon4d._version import __version__
 from recon4d.errors import InputError, WorkspaceError
@@ -37,6 +39,8 @@ FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be
 MARKER = "recon4d.json"
 RECORD = "stage.json"
 DONE_LIST = "done.txt"
+WRITERS = 2  # threads that compress and write what a stage makes
+Made = TypeVar("Made")
 DEPTH_SOURCES = "depth/sources.json"  # names of the depth sources in force, the primary one first
 
 
@@ -84,6 +88,33 @@ class StagePart:
                 yield item
                 self.mark_done(item)
                 bar.advance()
+
+    def each(
+        self, items: Sequence[str], label: str, make: Callable[[str], Made], write: Callable[[str, Made], None]
+    ) -> None:
+        """Make the items not yet done one after the other, with progress, and write them beside that.
+
+        Compressing takes longer than making, and lets other threads run. An item is marked done once it is written.
+        """
+        waiting = [item for item in items if item not in self._done]
+        with (
+            self.progress.bar(label, len(items), len(items) - len(waiting)) as bar,
+            ThreadPoolExecutor(WRITERS) as pool,
+        ):
+            under_way: deque = deque()
+
+            def settle() -> None:
+                written, future = under_way.popleft()
+                future.result()
+                self.mark_done(written)
+                bar.advance()
+
+            for item in waiting:
+                under_way.append((item, pool.submit(write, item, make(item))))
+                if len(under_way) > 2 * WRITERS:
+                    settle()
+            while under_way:
+                settle()
 
     def warn(self, text: str) -> None:
         """One sentence that the user must read; kept in the record and shown."""

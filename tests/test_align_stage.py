@@ -235,20 +235,26 @@ def test_a_killed_run_ends_with_the_same_bytes(workspace, monkeypatch):
     names = workspace.trajectory().names
     whole = {name: (workspace.unit_dir("align") / f"{name}.npz").read_bytes() for name in names}
     shutil.rmtree(workspace.unit_dir("align"))
-    write, done = align._write_surface, []
+    make, done = align.aligned, []
 
-    def killed(path, *rest):
-        if len(done) == 5:
+    def killed(depth, frame, *rest):
+        if len(done) == 9:
             raise KeyboardInterrupt
-        done.append(path)
-        write(path, *rest)
+        done.append(frame.view.name)
+        return make(depth, frame, *rest)
 
-    monkeypatch.setattr(align, "_write_surface", killed)
+    monkeypatch.setattr(align, "aligned", killed)
     with pytest.raises(KeyboardInterrupt):
         align.run(workspace, AlignOptions())
-    monkeypatch.setattr(align, "_write_surface", lambda path, *rest: (done.append(path), write(path, *rest)))
+    (marked,) = (workspace.root / ".part").glob("align-*/done.txt")
+    kept = len(marked.read_text().splitlines())
+    assert 0 < kept <= 9
+    done.clear()
+    monkeypatch.setattr(
+        align, "aligned", lambda depth, frame, *rest: (done.append(frame), make(depth, frame, *rest))[1]
+    )
     align.run(workspace, AlignOptions())
-    assert len(done) == len(names)  # none twice
+    assert len(done) == len(names) - kept
     assert {name: (workspace.unit_dir("align") / f"{name}.npz").read_bytes() for name in names} == whole
 
 

@@ -70,7 +70,7 @@ def test_banded_solution_is_the_dense_one(grid):
 
 @pytest.mark.parametrize(
     ("width", "height", "nodes"),
-    [(640, 480, (48, 36)), (480, 640, (36, 48)), (1920, 1080, (48, 27)), (8, 8, (48, 48)), (1000, 20, (48, 8))],
+    [(640, 480, (40, 30)), (480, 640, (30, 40)), (1920, 1080, (40, 22)), (8, 8, (40, 40)), (1000, 20, (40, 8))],
 )
 def test_grid_is_as_dense_along_both_sides(width, height, nodes):
     grid = FieldGrid.over(width, height)
@@ -186,7 +186,7 @@ def test_a_fifth_of_wild_samples_changes_little(seed):
     def rms(field: np.ndarray) -> float:
         return float(np.sqrt(np.mean((grid.read(field, samples.x, samples.y) - truth)[good] ** 2)))
 
-    assert rms(robust_field(grid, samples, even(grid, 0.1))) < 0.015
+    assert rms(robust_field(grid, samples, even(grid, 0.1))) < 0.02
     assert rms(solve_field(grid, samples, even(grid, 0.1))) > 0.08
 
 
@@ -259,11 +259,11 @@ def test_the_field_jumps_where_depth_jumps():
     object_there = samples.x > 160
     samples = with_ratio(samples, np.where(object_there, 0.3, 0.0), np.ones(400))
     log_prior = np.zeros(grid.shape)
-    log_prior[:, 24:] = 1.0
+    log_prior[:, 20:] = 1.0
     none = Stiffness(np.zeros(grid.shape), np.zeros(grid.shape))
     cut = solve_field(grid, samples, FieldStyle(3.0, 0.1, 5.0).stiffness(log_prior, none))
     whole = solve_field(grid, samples, FieldStyle(3.0, 0.1, 5.0).stiffness(np.zeros(grid.shape), none))
-    assert np.abs(np.diff(cut, axis=1)[:, 23]).min() > 3 * np.abs(np.diff(whole, axis=1)[:, 23]).max()
+    assert np.abs(np.diff(cut, axis=1)[:, 19]).min() > 3 * np.abs(np.diff(whole, axis=1)[:, 19]).max()
     assert np.abs(cut[:, :20]).max() < 0.05 < np.abs(whole[:, :20]).max()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from scipy.linalg import solveh_banded
 
-LONG_SIDE = 48  # nodes along the longer side; 64 gains nothing and costs three times as much
+LONG_SIDE = 40  # nodes along the longer side; 64 gains nothing and costs four times as much
 SHORTEST_SIDE = 8
 NULL_WEIGHT = 1e-9  # keeps the factorisation definite where nothing at all is known
 ROUNDS = 3  # of reweighting

@@ -120,6 +120,7 @@ def _sources(workspace: Workspace, options: AlignOptions) -> list[str]:
 
 
 def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part: StagePart) -> dict[str, object]:
+    from recon4d.formats.arrays import write_scene_depth
     from recon4d.stages.align_evidence import EvidenceReader, SourceDepth, read_pictures, window_joints
     from recon4d.stages.align_fit import FitSettings, align_clip
     from recon4d.stages.align_page import page_evidence
@@ -150,10 +151,18 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
     rows = fit_rows(frames, clip)
     warned = check_residuals(frames, clip, rows, part)
     far = _far_limit(frames, options)
-    for name in part.pending(trajectory.names, "writing aligned depth"):
-        i = trajectory.names.index(name)
-        depth, sigma = workspace.depth_map(name, primary.name), rows[i].relative_sigma
-        _write_surface(part.path / f"{name}.npz", depth, frames[i], clip, i, sigma, far)
+    row_of = {name: i for i, name in enumerate(trajectory.names)}
+
+    def surface(name: str) -> SceneDepth:
+        i = row_of[name]
+        return aligned(workspace.depth_map(name, primary.name), frames[i], clip, i, rows[i].relative_sigma, far)
+
+    part.each(
+        trajectory.names,
+        "writing aligned depth",
+        surface,
+        lambda name, made: write_scene_depth(part.path / f"{name}.npz", made),
+    )
     write_fits(part.path / "fits.csv", rows)
     levelling = _level(workspace, trajectory, views, options, part)
     scale = _scale(workspace, trajectory, clip, primary, levelling, options, part)
@@ -183,19 +192,6 @@ def _far_limit(frames: list[FrameEvidence], options: AlignOptions) -> float:
     return options.max_depth_ratio * float(np.percentile(z, 98)) if len(z) else np.inf
 
 
-def _write_surface(
-    path: Path, depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, sigma: float, far: float
-) -> None:
-    from recon4d.formats.arrays import write_scene_depth
-
-    surface = aligned(depth, frame, clip, i, sigma, far)
-    if not surface.valid.any():
-        raise AlignmentError(
-            f"align: no pixel of frame {frame.view.name} has a positive depth under its fit: check --depth.kind"
-        )
-    write_scene_depth(path, surface)
-
-
 def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, sigma: float, far: float) -> SceneDepth:
     """z-depth in scene units on the grid of the picture.
 
@@ -203,6 +199,9 @@ def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, 
         depth: of frame ``i``, as the source gave it.
         sigma: relative standard deviation where the clip has no curve for it.
         far: scene units; what lies beyond is not valid.
+
+    Raises:
+        AlignmentError: no pixel is valid.
     """
     from recon4d.geometry.alignment import z_from_values
     from recon4d.geometry.resample import resize_grid
@@ -216,6 +215,10 @@ def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, 
     sky = frame.sky_mask()
     if sky is not None:
         valid &= ~sky
+    if not valid.any():
+        raise AlignmentError(
+            f"align: no pixel of frame {frame.view.name} has a positive depth under its fit: check --depth.kind"
+        )
     z = np.where(valid, z, 0.0)
     row = np.arange(height) * depth.values.shape[0] // height
     column = np.arange(width) * depth.values.shape[1] // width
