@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recon4d.geometry.averages import weighted_median
 from recon4d.geometry.world_points import WorldPoints
 
 SEARCHED_POINTS = 4000  # drawn by weight for the search; the fit takes all
@@ -231,7 +232,7 @@ def _layer(cloud: _Cloud, normal: np.ndarray, height: float) -> _Layer | None:
     near = off < 2 * BIN * height
     if not near.any():
         return None
-    sigma = max(1.4826 * _weighted_median(off[near], weights[near]), MIN_SIGMA * height)
+    sigma = max(1.4826 * weighted_median(off[near], weights[near]), MIN_SIGMA * height)
     core, sides = float(weights[off < 1.5 * sigma].sum()), float(weights[(off >= 3 * sigma) & (off < 6 * sigma)].sum())
     inside = level.copy()
     inside[level] = off < 3 * sigma
@@ -246,12 +247,6 @@ def _slopes(xyz: np.ndarray, weights: np.ndarray) -> np.ndarray:
     normal_matrix = (rows / scale * weights[:, None]).T @ (rows / scale)
     right = (rows / scale * weights[:, None]).T @ xyz[:, 2]
     return np.linalg.lstsq(normal_matrix, right, rcond=1e-12)[0] / scale
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, 0.5 * total[-1])])
 
 
 def _why_not(

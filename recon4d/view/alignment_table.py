@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.geometry.averages import weighted_median
 
 MAX_LINES = 25
 LEAST_GROUP = 10  # frames in a line, where a clip has more frames than lines
@@ -107,15 +108,15 @@ def _cells(group: Sequence[FitLine]) -> list[str]:
         f"{np.median([row.gain for row in group]):.4g}",
         f"{np.median(shifts):.4g}" if any(shifts) else "-",
         f"{np.median(points):.0f}",
-        _percent(_weighted_median([row.residual_median for row in group], points)),
-        _percent(_weighted_median([row.held_out_median for row in group], held_out)),
-        _percent(_weighted_median([row.held_out_95 for row in group], held_out)),
+        _percent(weighted_median([row.residual_median for row in group], points)),
+        _percent(weighted_median([row.held_out_median for row in group], held_out)),
+        _percent(weighted_median([row.held_out_95 for row in group], held_out)),
     ]
 
 
 def _marks(group: Sequence[FitLine], suspect: float) -> str:
-    held_out = _weighted_median([row.held_out_median for row in group], [row.held_out for row in group])
-    own = _weighted_median([row.residual_median for row in group], [row.points for row in group])
+    held_out = weighted_median([row.held_out_median for row in group], [row.held_out for row in group])
+    own = weighted_median([row.residual_median for row in group], [row.points for row in group])
     worst = max((error for error in (held_out, own) if math.isfinite(error)), default=0.0)
     carried = sum(row.carried for row in group)
     count = "carried" if len(group) == 1 else f"{carried} carried"
@@ -124,12 +125,3 @@ def _marks(group: Sequence[FitLine], suspect: float) -> str:
 
 def _percent(error: float) -> str:
     return f"{100 * error:.1f} %" if math.isfinite(error) else "-"
-
-
-def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
-    """The first value, from below, up to which half of the weight lies; NaN where none with weight is known."""
-    known = [(value, weight) for value, weight in zip(values, weights) if math.isfinite(value) and weight > 0]
-    if not known:
-        return UNKNOWN
-    value, weight = np.array(sorted(known)).T
-    return float(value[np.searchsorted(np.cumsum(weight), weight.sum() / 2)])
