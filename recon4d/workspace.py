@@ -13,7 +13,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -101,7 +101,7 @@ class StagePart:
             self.progress.bar(label, len(items), len(items) - len(waiting)) as bar,
             ThreadPoolExecutor(WRITERS) as pool,
         ):
-            under_way: deque = deque()
+            under_way: deque[tuple[str, Future[None]]] = deque()
 
             def settle() -> None:
                 written, future = under_way.popleft()
@@ -109,12 +109,15 @@ class StagePart:
                 self.mark_done(written)
                 bar.advance()
 
-            for item in waiting:
-                under_way.append((item, pool.submit(write, item, make(item))))
-                if len(under_way) > 2 * WRITERS:
+            try:
+                for item in waiting:
+                    under_way.append((item, pool.submit(write, item, make(item))))
+                    if len(under_way) > WRITERS:
+                        settle()
+                while under_way:
                     settle()
-            while under_way:
-                settle()
+            finally:
+                pool.shutdown(cancel_futures=True)  # after an error nothing more is begun
 
     def warn(self, text: str) -> None:
         """One sentence that the user must read; kept in the record and shown."""

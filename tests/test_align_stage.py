@@ -269,3 +269,14 @@ def test_the_verb_prints_a_table_and_takes_metric_options(reconstructed, workspa
         "camera_height"
     ] == pytest.approx(1.5)
     assert main(["align", root, "--reset"]) == 0
+
+
+def test_depth_that_nothing_can_judge_is_not_called_sure():
+    """A tripod has no structure: sigma is what such depth is usually good for."""
+    from recon4d.metric.depth_ratio import NETWORK_SIGMA, SENSOR_SIGMA
+    from recon4d.stages.align_report import FitRow, frame_sigma
+
+    row = FitRow("000000", 1.0, 0.0, 0, 0, np.nan, 0, np.nan, np.nan, False, 0.0)
+    assert frame_sigma(row, sensor=False) == NETWORK_SIGMA
+    assert frame_sigma(row, sensor=True) == SENSOR_SIGMA
+    assert frame_sigma(replace(row, residual_median=0.02), sensor=True) == pytest.approx(1.4826 * 0.02)

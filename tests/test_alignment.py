@@ -171,3 +171,10 @@ def test_constant_values_tell_no_line():
 def test_structure_at_one_depth_still_fixes_a_gain():
     z = np.full(50, 2.0)
     assert fit_frame(np.full(50, 4.0), z, DepthKind.METRIC_Z).gain == pytest.approx(0.5)
+
+
+def test_equal_values_share_their_rank_whatever_the_order_of_the_points():
+    d, z = np.array([1.0, 1.0, 2.0, 2.0]), np.array([4.0, 3.0, 2.0, 1.0])
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2], [3, 1, 2, 0]):
+        # ranks 1.5 1.5 3.5 3.5 against 1 2 3 4: covariance 1, deviations 1 and sqrt(1.25)
+        assert rank_agreement(d[order], z[order], DepthKind.AFFINE_DISPARITY) == pytest.approx(1 / np.sqrt(1.25))

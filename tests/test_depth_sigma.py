@@ -10,6 +10,7 @@ from bent_clip import CAMERA, BentClip, MadeFrame, no_error
 from recon4d.geometry.clip_field import ClipField, FramePrior
 from recon4d.geometry.depth_sigma import (
     DISTANCE_BINS,
+    FAR,
     LEAST_SIGMA,
     SigmaCurve,
     distance_to_samples,
@@ -60,9 +61,27 @@ def test_a_known_law_of_errors_is_found_again(edges):
         log_disparity[:, ::8] = 0.1  # everywhere close by: half the range is 0.05
     priors = [flat_prior(*rng.uniform(0, [[320], [240]], (2, 800)), log_disparity) for _ in range(6)]
     curve = measure_sigma(ErrsByLaw(priors, law), priors, STYLES[0], 20)
-    assert curve.distance[-1] > 0.05
-    assert len(curve.distance) >= DISTANCE_BINS - 2
-    np.testing.assert_allclose(curve.sigma, law(curve.distance), rtol=0.15)
+    assert curve.distance[-2] > 0.05
+    assert len(curve.distance) >= DISTANCE_BINS - 1
+    np.testing.assert_allclose(curve.sigma[:-1], law(curve.distance[:-1]), rtol=0.15)
+    assert curve.distance[-1] == FAR
+
+
+def test_far_from_all_points_the_priors_own_error_counts():
+    rng = np.random.default_rng(4)
+    priors = [flat_prior(*rng.uniform(0, [[320], [240]], (2, 500))) for _ in range(3)]
+    priors = [replace(p, samples=replace(p.samples, log_ratio=rng.normal(0, 0.2, 500))) for p in priors]
+    curve = measure_sigma(ErrsByLaw(priors, lambda distance: 0.02 + 0 * distance), priors, STYLES[0], 20)
+    assert curve.at(np.array(0.01)) < 0.25
+    assert curve.at(np.array(1.0)) == pytest.approx(max(0.2, curve.sigma[-2]), rel=0.1)
+
+
+@pytest.mark.parametrize(("frames", "points"), [(1, 3), (2, 2), (1, 1), (3, 30)])
+def test_few_points_give_few_bins_and_no_error(frames, points):
+    rng = np.random.default_rng(5)
+    priors = [flat_prior(*rng.uniform(0, 30, (2, points))) for _ in range(frames)]
+    curve = measure_sigma(ClipField(priors), priors, STYLES[0], 1)
+    assert curve is None or np.isfinite(curve.sigma).all()
 
 
 def test_constant_errors_give_a_flat_curve_of_their_size():
@@ -110,8 +129,8 @@ def test_points_on_one_pixel_give_one_sigma():
     prior = flat_prior(np.full(40, 100.2), np.full(40, 100.1))
     prior = replace(prior, samples=replace(prior.samples, log_ratio=np.tile([0.03, -0.03], 20)))
     curve = measure_sigma(ClipField([prior]), [prior], None, 20)
-    np.testing.assert_allclose(curve.distance, [0.0])
-    np.testing.assert_allclose(curve.sigma, [0.03])
+    np.testing.assert_allclose(curve.distance, [0.0, FAR])
+    np.testing.assert_allclose(curve.sigma, [0.03, 0.03])
 
 
 def test_curve_between_and_beyond_its_bins_by_hand():

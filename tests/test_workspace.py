@@ -19,7 +19,7 @@ from recon4d.stages.common import (
     reset_peak_memory,
     stage_key,
 )
-from recon4d.workspace import FORMAT, MARKER, StageRecord, Workspace
+from recon4d.workspace import DONE_LIST, FORMAT, MARKER, StageRecord, Workspace
 
 
 @dataclass(frozen=True)
@@ -198,3 +198,35 @@ def test_looking_at_a_scene_does_not_disturb_the_run_at_work(tmp_path):
     with workspace.lock():
         assert Workspace(tmp_path / "s").record("frames") is None
     assert Workspace(tmp_path / "s").record("frames") is not None
+
+
+def test_items_are_written_beside_being_made_and_marked_once_written(tmp_path):
+    workspace, order = Workspace.create(tmp_path / "scene"), []
+    part = workspace.start("align", "k")
+    part.mark_done("a")
+    part.each("abcdefg", "making", lambda item: item.upper(), lambda item, made: order.append((item, made)))
+    assert sorted(order) == [(item, item.upper()) for item in "bcdefg"]  # what was done is not made again
+    assert (part.path / DONE_LIST).read_text().split() == list("abcdefg")
+
+
+@pytest.mark.parametrize("fails_in", ["make", "write"])
+def test_what_was_not_written_is_not_marked(tmp_path, fails_in):
+    workspace, written = Workspace.create(tmp_path / "scene"), []
+    part = workspace.start("align", "k")
+
+    def fail(step: str, item: str) -> None:
+        if step == fails_in and item == "c":
+            raise OSError(28, "No space left on device")
+
+    def write(item: str, made: None) -> None:
+        fail("write", item)
+        written.append(item)
+
+    with pytest.raises(OSError, match="No space left"):
+        part.each("abcdefg", "making", lambda item: fail("make", item), write)
+    marked = (part.path / DONE_LIST).read_text().split() if (part.path / DONE_LIST).exists() else []
+    assert set(marked) <= set(written)
+    assert "c" not in marked
+    again = []
+    workspace.start("align", "k").each("abcdefg", "making", lambda item: None, lambda item, made: again.append(item))
+    assert sorted(marked + again) == list("abcdefg")

@@ -50,10 +50,15 @@ def rank_agreement(d: np.ndarray, z: np.ndarray, kind: DepthKind) -> float:
 
     Below 0 the values rise where the structure falls: they are of another kind, whatever their scale.
     """
-    d_rank, y_rank = (np.argsort(np.argsort(v)) for v in (d, to_domain(z, kind)))
     if np.ptp(d) == 0:
         return 0.0
-    return float(np.corrcoef(d_rank, y_rank)[0, 1])
+    return float(np.corrcoef(_mean_ranks(d), _mean_ranks(to_domain(z, kind)))[0, 1])
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    """(K,) ranks; values that are equal share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - 0.5 * (counts - 1))[place]
 
 
 def fit_frame(d: np.ndarray, z: np.ndarray, kind: DepthKind, seed: int = 0) -> FrameFit:

@@ -19,7 +19,8 @@ from recon4d.geometry.field_choice import BLOCK, held_out_blocks
 from recon4d.geometry.gain_field import FieldStyle
 
 ONE_SIGMA = 0.6827
-DISTANCE_BINS = 8  # equally filled
+DISTANCE_BINS, LEAST_IN_BIN = 8, 20  # equally filled
+FAR = 0.5  # of the longer side from any sample the correction says nothing, and the prior's own error counts
 EDGE_WINDOW = 9 / 320  # of the longer side
 LEAST_SIGMA = 0.003  # log depth
 JUDGED_FRAMES = 6
@@ -69,7 +70,11 @@ def measure_sigma(
             row, column = _cells(prior, x, y)
             found.append(np.stack([far[row, column], np.abs(error), edge[row, column]]))
     distance, error, edge = np.concatenate(found, axis=1)
-    bounds = np.quantile(distance, np.linspace(0, 1, DISTANCE_BINS + 1))
+    if not len(distance):
+        return None
+    uncorrected = np.abs(np.concatenate([priors[i].samples.log_ratio[priors[i].own] for i in asked]))
+    bins = int(np.clip(len(distance) // LEAST_IN_BIN, 1, DISTANCE_BINS))
+    bounds = np.quantile(distance, np.linspace(0, 1, bins + 1))
     middle, sigma = [], []
     for low, high in itertools.pairwise(bounds):
         inside = (distance >= low) & (distance <= high)
@@ -78,7 +83,11 @@ def measure_sigma(
         sigma.append(float(np.quantile(error[inside] ** 2 - edge[inside] ** 2, ONE_SIGMA)))
     rising = np.maximum.accumulate(np.sqrt(np.maximum(sigma, LEAST_SIGMA**2)))
     middle, first = np.unique(middle, return_index=True)
-    return SigmaCurve(middle, rising[first])
+    rising = rising[first]
+    if middle[-1] < FAR:
+        middle = np.append(middle, FAR)
+        rising = np.append(rising, max(rising[-1], float(np.quantile(uncorrected, ONE_SIGMA))))
+    return SigmaCurve(middle, rising)
 
 
 def single_points(prior: FramePrior) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-MANY = 20_000  # positions, from which several threads pay
+MANY = 100_000  # positions, from which several threads pay
 
 
 def sample_grid(values: np.ndarray, valid: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,27 +45,36 @@ def resize_grid(values: np.ndarray, valid: np.ndarray, width: int, height: int) 
     return sample_grid(values, valid, grid_x, grid_y)
 
 
-def _sample(values, valid, x, y, out, out_valid):
-    height, width = values.shape
+# Two kernels about one body: numba's cache takes two dispatchers of one function for the same code.
+@njit(cache=True, nogil=True)
+def _sample_few(values, valid, x, y, out, out_valid):
+    for i in range(x.size):
+        _sample_at(i, values, valid, x, y, out, out_valid)
+
+
+@njit(parallel=True, cache=True)
+def _sample_many(values, valid, x, y, out, out_valid):
     for i in prange(x.size):
-        if not (x[i] >= 0.0 and x[i] <= width and y[i] >= 0.0 and y[i] <= height):  # also drops NaN
-            continue
-        u = min(max(x[i] - np.float32(0.5), np.float32(0.0)), np.float32(width - 1))
-        v = min(max(y[i] - np.float32(0.5), np.float32(0.0)), np.float32(height - 1))
-        x0, y0 = int(u), int(v)
-        x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
-        a, b = u - np.float32(x0), v - np.float32(y0)
-        if valid[y0, x0] and valid[y0, x1] and valid[y1, x0] and valid[y1, x1]:
-            top = values[y0, x0] + a * (values[y0, x1] - values[y0, x0])
-            bottom = values[y1, x0] + a * (values[y1, x1] - values[y1, x0])
-            out[i] = top + b * (bottom - top)
+        _sample_at(i, values, valid, x, y, out, out_valid)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _sample_at(i, values, valid, x, y, out, out_valid):
+    height, width = values.shape
+    if not (x[i] >= 0.0 and x[i] <= width and y[i] >= 0.0 and y[i] <= height):  # also drops NaN
+        return
+    u = min(max(x[i] - np.float32(0.5), np.float32(0.0)), np.float32(width - 1))
+    v = min(max(y[i] - np.float32(0.5), np.float32(0.0)), np.float32(height - 1))
+    x0, y0 = int(u), int(v)
+    x1, y1 = min(x0 + 1, width - 1), min(y0 + 1, height - 1)
+    a, b = u - np.float32(x0), v - np.float32(y0)
+    if valid[y0, x0] and valid[y0, x1] and valid[y1, x0] and valid[y1, x1]:
+        top = values[y0, x0] + a * (values[y0, x1] - values[y0, x0])
+        bottom = values[y1, x0] + a * (values[y1, x1] - values[y1, x0])
+        out[i] = top + b * (bottom - top)
+        out_valid[i] = True
+    else:
+        xn, yn = x1 if a > 0.5 else x0, y1 if b > 0.5 else y0
+        if valid[yn, xn]:
+            out[i] = values[yn, xn]
             out_valid[i] = True
-        else:
-            xn, yn = x1 if a > 0.5 else x0, y1 if b > 0.5 else y0
-            if valid[yn, xn]:
-                out[i] = values[yn, xn]
-                out_valid[i] = True
-
-
-_sample_few = njit(cache=True, nogil=True)(_sample)
-_sample_many = njit(parallel=True, cache=True)(_sample)

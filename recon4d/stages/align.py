@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,14 +18,14 @@ from recon4d.stages.metres import MetricDepth, MetricOptions, ScaleEvidence, che
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.geometry.clip_fit import WindowJoint
     from recon4d.geometry.seen_points import SparseViews
+    from recon4d.geometry.sky import SkyModel
     from recon4d.metric.scale import MetricScale
     from recon4d.scene.sparse import SparseModel
     from recon4d.scene.trajectory import Trajectory
-    from recon4d.stages.align_evidence import EvidenceReader, FrameEvidence, SourceDepth
+    from recon4d.stages.align_evidence import FrameEvidence, SourceDepth
     from recon4d.stages.align_fit import ClipAlignment
-    from recon4d.stages.align_report import FitRow
+    from recon4d.stages.align_report import FitRow, HeldOutErrors
     from recon4d.stages.levelling import Levelling
 
 VERSION = 2
@@ -121,10 +121,17 @@ def _sources(workspace: Workspace, options: AlignOptions) -> list[str]:
 
 def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part: StagePart) -> dict[str, object]:
     from recon4d.formats.arrays import write_scene_depth
-    from recon4d.stages.align_evidence import EvidenceReader, SourceDepth, read_pictures, window_joints
+    from recon4d.stages.align_evidence import SourceDepth, window_joints
     from recon4d.stages.align_fit import FitSettings, align_clip
     from recon4d.stages.align_page import page_evidence
-    from recon4d.stages.align_report import check_order, check_residuals, fit_rows, write_fits
+    from recon4d.stages.align_report import (
+        check_order,
+        check_residuals,
+        fit_rows,
+        frame_sigma,
+        held_out_errors,
+        write_fits,
+    )
     from recon4d.view.alignment_page import write_alignment_page
 
     poses, trajectory = workspace.need("poses", "align"), workspace.trajectory()
@@ -133,11 +140,7 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
             "align: the poses are 'none', so there is no scene to align to: use --poses.source colmap, import or static"
         )
     primary, *others = (SourceDepth.of(workspace, name) for name in sources)
-    model = workspace.sparse_model()
-    pictures = read_pictures(workspace, trajectory, part)
-    views, held_views = _split(model, trajectory, [picture.grey for picture in pictures], options)
-    reader = EvidenceReader(workspace, trajectory, (primary, *others), pictures, views, held_views)
-    frames = reader.read(part)
+    frames, views, sky = _read(workspace, trajectory, (primary, *others), options, part)
     check_order(frames, primary.kind)
     joints = window_joints(workspace, primary.name, trajectory)
     settings = FitSettings(options.min_points, options.step, options.correction)
@@ -155,7 +158,9 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
 
     def surface(name: str) -> SceneDepth:
         i = row_of[name]
-        return aligned(workspace.depth_map(name, primary.name), frames[i], clip, i, rows[i].relative_sigma, far)
+        return aligned(
+            workspace.depth_map(name, primary.name), frames[i], clip, i, frame_sigma(rows[i], primary.sensor), far
+        )
 
     part.each(
         trajectory.names,
@@ -166,9 +171,39 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
     write_fits(part.path / "fits.csv", rows)
     levelling = _level(workspace, trajectory, views, options, part)
     scale = _scale(workspace, trajectory, clip, primary, levelling, options, part)
-    evidence = page_evidence(workspace, frames, clip, rows, joints, scale, warned)
+    held = held_out_errors(frames, clip, rows, primary.sensor)
+    evidence = page_evidence(workspace, frames, clip, rows, joints, held, scale, warned)
     write_alignment_page(part.path / "fit.png", evidence)
-    return _summary(primary, frames, clip, rows, joints, reader, levelling, scale)
+    return {
+        "source": primary.name,
+        "kind": primary.kind.value,
+        **_fit_summary(clip, rows, held),
+        "joints": len(joints),
+        "sky": sky.reason,
+        "sky_share": float(np.mean([row.sky for row in rows])),
+        "up": levelling.source,
+        "ground": levelling.ground is not None,
+        "metres_per_unit": scale.metres_per_unit,
+        "interval_95": scale.interval_95,
+        "scale_source": scale.as_json()["source"],
+    }
+
+
+def _read(
+    workspace: Workspace,
+    trajectory: Trajectory,
+    sources: tuple[SourceDepth, ...],
+    options: AlignOptions,
+    part: StagePart,
+) -> tuple[list[FrameEvidence], SparseViews, SkyModel]:
+    """Evidence of all frames, the sparse points of the fit, and whether there is sky; pictures are let go again."""
+    from recon4d.stages.align_evidence import EvidenceReader, read_pictures
+
+    pictures = read_pictures(workspace, trajectory, part)
+    greys = [picture.grey for picture in pictures]
+    views, held_views = _split(workspace.sparse_model(), trajectory, greys, options)
+    reader = EvidenceReader(workspace, trajectory, sources, pictures, views, held_views)
+    return reader.read(part), views, reader.sky
 
 
 def _split(
@@ -217,7 +252,8 @@ def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, 
         valid &= ~sky
     if not valid.any():
         raise AlignmentError(
-            f"align: no pixel of frame {frame.view.name} has a positive depth under its fit: check --depth.kind"
+            f"align: no pixel of frame {frame.view.name} has a depth from 0 to {far:.3g} units under its fit (beyond "
+            "--align.max-depth-ratio) outside the sky: check --depth.kind, or leave the frame out"
         )
     z = np.where(valid, z, 0.0)
     row = np.arange(height) * depth.values.shape[0] // height
@@ -288,48 +324,15 @@ def _scale(
     return scale
 
 
-def _summary(
-    primary: SourceDepth,
-    frames: list[FrameEvidence],
-    clip: ClipAlignment,
-    rows: list[FitRow],
-    joints: list[WindowJoint],
-    reader: EvidenceReader,
-    levelling: Levelling,
-    scale: MetricScale,
-) -> dict[str, object]:
-    """Key numbers for the record."""
-    from recon4d.stages.align_report import held_out_errors
-
-    fitted = np.array([row.residual_median for row in rows if row.points])
-    held = held_out_errors(frames, clip, rows)
-    style = clip.style
+def _fit_summary(clip: ClipAlignment, rows: list[FitRow], held: HeldOutErrors | None) -> dict[str, object]:
+    """Key numbers of the fit for the record."""
+    fitted = [row.residual_median for row in rows if row.points]
     return {
-        "source": primary.name,
-        "kind": primary.kind.value,
         "anchors": [anchor.source.name for anchor in clip.anchors],
         "frames": len(rows),
         "points_per_frame": float(np.median([row.points for row in rows])),
         "carried": sum(row.carried for row in rows),
-        "residual_median": float(np.median(fitted)) if len(fitted) else None,
-        "correction": None
-        if style is None
-        else {"strength": style.strength, "depth_step": style.depth_step, "grey_step": style.grey_step},
-        "held_out": None
-        if held is None
-        else {
-            "points": held.points,
-            "median": held.median,
-            "percentile_95": held.percentile_95,
-            "within_one_sigma": held.within_one,
-            "within_two_sigma": held.within_two,
-        },
-        "joints": len(joints),
-        "sky": reader.sky.reason,
-        "sky_share": float(np.mean([0.0 if f.sky is None else f.sky_mask().mean() for f in frames])),
-        "up": levelling.source,
-        "ground": levelling.ground is not None,
-        "metres_per_unit": scale.metres_per_unit,
-        "interval_95": scale.interval_95,
-        "scale_source": scale.as_json()["source"],
+        "residual_median": float(np.median(fitted)) if fitted else None,
+        "correction": None if clip.style is None else asdict(clip.style),
+        "held_out": None if held is None else asdict(held),
     }

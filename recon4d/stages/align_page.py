@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon4d.stages.align_report import FARTHEST, FitRow, held_out_errors, residuals
+from recon4d.stages.align_report import FARTHEST, FitRow, HeldOutErrors, residuals
 from recon4d.view.alignment_evidence import (
     AlignmentEvidence,
     CueScale,
@@ -37,11 +37,11 @@ def page_evidence(
     clip: ClipAlignment,
     rows: Sequence[FitRow],
     joints: Sequence[WindowJoint],
+    held: HeldOutErrors | None,
     scale: MetricScale,
     warned: Sequence[tuple[int, int]],
 ) -> AlignmentEvidence:
     """Everything the page of a clip shows."""
-    held = held_out_errors(frames, clip, rows)
     return AlignmentEvidence(
         clip=workspace.root.resolve().name,
         names=tuple(row.name for row in rows),
@@ -50,7 +50,7 @@ def page_evidence(
         errors=_errors(frames, clip, rows),
         points=_points(frames, clip),
         space=_space(workspace, frames, clip),
-        sigma=None if held is None else SigmaShares(held.within_one, held.within_two, held.points),
+        sigma=None if held is None else SigmaShares(held.within_one_sigma, held.within_two_sigma, held.points),
         scale=None if scale.metres_per_unit is None else _cue("all", scale.metres_per_unit, scale.interval_95),
         cues=tuple(_cue(cue["name"], cue["metres_per_unit"], cue["interval_95"]) for cue in scale.as_json()["cues"]),
         seams=(*(joint.row for joint in joints), *clip.fit.jumps),
@@ -62,7 +62,7 @@ def _cue(name: str, metres_per_unit: float, interval: Sequence[float]) -> CueSca
     return CueScale(name, metres_per_unit, *interval)
 
 
-def _key_numbers(clip: ClipAlignment, rows: Sequence[FitRow], held: object) -> tuple[str, ...]:
+def _key_numbers(clip: ClipAlignment, rows: Sequence[FitRow], held: HeldOutErrors | None) -> tuple[str, ...]:
     numbers = [clip.kind.value, f"{len(rows)} frames", f"{np.median([row.points for row in rows]):.0f} points a frame"]
     if held is not None:
         numbers.append(f"held-out points: {100 * held.median:.1f} % median, {100 * held.percentile_95:.0f} % at 95 %")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import AlignmentError
+from recon4d.metric.depth_ratio import NETWORK_SIGMA, SENSOR_SIGMA
 from recon4d.scene.depth import DepthKind
 from recon4d.workspace import StagePart
 
@@ -41,17 +42,19 @@ class FitRow:
     shift: float
     points: int  # sparse points on valid depth that took part in the fit
     inliers: int  # of them, within three robust sigmas of the frame's own line; 0 when it has none
-    residual_median: float  # under the final fit; of frames without points the clip's
+    residual_median: float  # under the final fit; of frames without points the clip's; NaN where that has none
     held_out: int  # points that took no part in any fit
     held_out_median: float  # NaN where there are none
     held_out_95: float
     carried: bool  # without a line of its own: it follows its neighbours in time
     sky: float  # share of the picture
 
-    @property
-    def relative_sigma(self) -> float:
-        """Standard deviation of the frame's depth where nothing finer is known."""
-        return max(1.4826 * self.residual_median, MIN_SIGMA)
+
+def frame_sigma(row: FitRow, sensor: bool) -> float:
+    """Relative standard deviation of a frame's depth where nothing finer is known."""
+    if np.isnan(row.residual_median):  # nothing to compare it with: what such depth is usually good for
+        return SENSOR_SIGMA if sensor else NETWORK_SIGMA
+    return max(1.4826 * row.residual_median, MIN_SIGMA)
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class HeldOutErrors:
     points: int
     median: float
     percentile_95: float
-    within_one: float  # share within one sigma
-    within_two: float
+    within_one_sigma: float  # share
+    within_two_sigma: float
 
 
 def residuals(clip: ClipAlignment, i: int, d: np.ndarray, points: object) -> np.ndarray:
@@ -76,7 +79,7 @@ def fit_rows(frames: Sequence[FrameEvidence], clip: ClipAlignment) -> list[FitRo
     held = [residuals(clip, i, f.held_d, f.held) for i, f in enumerate(frames)]
     medians = [float(np.median(np.abs(r))) if len(r) else np.nan for r in own]
     known = [m for m in medians if np.isfinite(m)]
-    usual = float(np.median(known)) if known else 0.0
+    usual = float(np.median(known)) if known else np.nan
     fitted = any(fit is not None for fit in clip.own)
     rows = []
     for i, (f, line) in enumerate(zip(frames, clip.own)):
@@ -108,13 +111,13 @@ def write_fits(path: Path, rows: Sequence[FitRow]) -> None:
 
 
 def held_out_errors(
-    frames: Sequence[FrameEvidence], clip: ClipAlignment, rows: Sequence[FitRow]
+    frames: Sequence[FrameEvidence], clip: ClipAlignment, rows: Sequence[FitRow], sensor: bool
 ) -> HeldOutErrors | None:
     """Errors at all held-out points of the clip, against the sigma their pixels were given."""
     error, sigma = [], []
     for i, (f, row) in enumerate(zip(frames, rows)):
         error.append(np.abs(residuals(clip, i, f.held_d, f.held)))
-        sigma.append(_sigma_at(clip, i, f, row))
+        sigma.append(_sigma_at(clip, i, f, frame_sigma(row, sensor)))
     error, sigma = np.concatenate(error), np.concatenate(sigma)
     if not len(error):
         return None
@@ -122,18 +125,18 @@ def held_out_errors(
         points=len(error),
         median=float(np.median(error)),
         percentile_95=float(np.percentile(error, 95)),
-        within_one=float((error < sigma).mean()),
-        within_two=float((error < 2 * sigma).mean()),
+        within_one_sigma=float((error < sigma).mean()),
+        within_two_sigma=float((error < 2 * sigma).mean()),
     )
 
 
-def _sigma_at(clip: ClipAlignment, i: int, f: FrameEvidence, row: FitRow) -> np.ndarray:
+def _sigma_at(clip: ClipAlignment, i: int, f: FrameEvidence, usual: float) -> np.ndarray:
     """(M,) relative sigma at the held-out points."""
     from recon4d.geometry.depth_sigma import relative_sigma
     from recon4d.geometry.resample import sample_grid
 
     if clip.curve is None:
-        return np.full(len(f.held), row.relative_sigma)
+        return np.full(len(f.held), usual)
     small = relative_sigma(clip.priors[i], clip.curve)
     camera = f.view.camera
     x, y = f.held.x * (small.shape[1] / camera.width), f.held.y * (small.shape[0] / camera.height)
