@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from recon4d.errors import OptionsError
+from recon4d.formats.pictures import PICTURE_SUFFIXES
 from recon4d.progress import Progress, Silent
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 # Put on an option's `dataclasses.field(metadata=...)`.
-BY_CONTENT = {"by_content": True}  # names a file or folder: enters the key by its bytes, not its path
+BY_CONTENT = {"by_content": "all"}  # names a file or folder: enters the key by its bytes, not its path
+PICTURES_BY_CONTENT = {"by_content": "pictures"}  # the same; of a folder only the pictures directly in it are read
 NOT_IN_KEY = {"in_key": False}  # threads, device: cannot change the result
 PATH_AFTER_EQUALS = {"path_after_equals": True}  # texts WORDS=PATH
 
@@ -80,7 +82,8 @@ def _effective(options: object) -> dict[str, object]:
         if field.metadata.get("in_key", True) is False:
             continue
         if field.metadata.get("by_content") and value is not None:
-            value = content_hash(Path(value))
+            whole = field.metadata["by_content"] == "all"
+            value = content_hash(Path(value)) if whole else pictures_hash(Path(value))
         effective[field.name] = _effective(value) if dataclasses.is_dataclass(value) else _plain(value)
     return effective
 
@@ -180,10 +183,23 @@ def check_range(
 
 def content_hash(path: Path) -> str:
     """Hash of a file's bytes, or of all files below a folder with their relative names; "" if nothing is there."""
-    digest = hashlib.blake2b(digest_size=20)
+    return _hash(path, sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path])
+
+
+def pictures_hash(path: Path) -> str:
+    """As `content_hash`, but of a folder only the pictures directly in it: a scene written below it changes nothing."""
+    return _hash(path, pictures_in(path) if path.is_dir() else [path])
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Files directly in a folder that are pictures by their suffix, by name."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
+
+
+def _hash(path: Path, files: Sequence[Path]) -> str:
     if not path.exists():
         return ""
-    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    digest = hashlib.blake2b(digest_size=20)
     for file in files:
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode())
