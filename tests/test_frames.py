@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from test_gps import dms
+from test_gravity_files import note
 from video_clips import LOSSLESS, damaged_clip, hold_turned, pan, texture, write_clip
 
 from recon4d.errors import InputError, OptionsError
+from recon4d.formats.gps import GpsFix, read_gps_table
+from recon4d.formats.gravity import read_photo_ups
 from recon4d.formats.pictures import read_rgb
 from recon4d.progress import Silent
 from recon4d.stages.frames import FramesOptions, run
@@ -310,6 +314,35 @@ def test_exif_turn_focal_length_and_times_are_used(tmp_path):
     assert calibration["source"] == "exif"
     assert calibration["focal_px"] == pytest.approx(26 / np.hypot(36, 24) * 50, rel=1e-6)  # diagonal of 30 x 40
     assert record.summary["timestamps"] == "exif"
+
+
+def test_what_photos_tell_is_kept_beside_frames_that_lost_it(tmp_path):
+    """Made smaller, frames carry no EXIF; places and up go by the names of the frames."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for at in range(4):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        if at != 1:
+            exif.get_ifd(0x8825).update({1: "N", 2: dms(48, 0, 100 * at), 3: "E", 4: dms(11, 6, 0), 31: 4.5})
+        if at != 2:
+            exif.get_ifd(0x8769)[0x927C] = note(0, -0.8, -0.6)  # upright, looking down
+        Image.fromarray(texture(1, 60, 80)).save(folder / f"IMG_{at}.jpg", exif=exif)
+    _, recording, _ = frames_of(tmp_path, folder, max_size=40, end=0.07)
+    written = recording.pictures[0].parent
+    assert not Image.open(recording.pictures[0]).getexif().get_ifd(0x8825)
+    fixes, ups = read_gps_table(written / "gps.csv"), read_photo_ups(written / "gravity.csv")
+    assert list(fixes) == ["IMG_0", "IMG_2"]
+    assert fixes["IMG_2"] == GpsFix(pytest.approx(48 + 2 / 3600), pytest.approx(11.1), None, 4.5)
+    assert list(ups) == ["IMG_0", "IMG_1"]
+    np.testing.assert_allclose(ups["IMG_1"], [0, -0.8, -0.6], atol=1e-6)
+
+
+def test_photos_and_videos_that_tell_nothing_leave_no_tables(tmp_path, clip):
+    for source in (clip, save_photos(tmp_path / "photos", pan(1, 2))):
+        written = frames_of(tmp_path, source)[1].pictures[0].parent
+        assert not (written / "gps.csv").exists()
+        assert not (written / "gravity.csv").exists()
 
 
 def test_different_focal_lengths_are_said_and_not_used(tmp_path):

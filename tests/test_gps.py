@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from recon4d.errors import InputError
-from recon4d.formats.gps import GpsFix, read_gps
+from recon4d.formats.gps import GpsFix, read_gps, read_gps_table, write_gps_table
 from recon4d.metric.gps import east_north_up, gps_cue
 from recon4d.metric.scale import NoCue
 
@@ -55,8 +55,23 @@ def test_what_is_no_place_is_none(tmp_path, tags):
 
 def test_a_damaged_photo_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="is not a picture"):
+    with pytest.raises(InputError, match=r"^frames: .* is not a picture"):
         read_gps(tmp_path / "a.jpg")
+
+
+def test_table_round_trip(tmp_path):
+    fixes = {"a, b": GpsFix(-33.51000000001, -70.25, -12.5, 4.7), "Küche": GpsFix(48.0, 1 / 3, None, None)}
+    write_gps_table(tmp_path / "gps.csv", fixes)
+    assert read_gps_table(tmp_path / "gps.csv") == fixes
+
+
+@pytest.mark.parametrize(
+    "text", ["name,latitude_deg\na,1\n", "name,latitude_deg,longitude_deg,altitude_m,error_m\na,1,x\n"]
+)
+def test_malformed_tables_are_refused(tmp_path, text):
+    (tmp_path / "gps.csv").write_text(text)
+    with pytest.raises(InputError, match="does not hold lines of name,latitude_deg"):
+        read_gps_table(tmp_path / "gps.csv")
 
 
 def test_metres_on_the_equator_by_hand():
@@ -88,11 +103,17 @@ def test_gps_gives_the_scale_with_an_honest_interval():
 def test_photos_too_near_together_give_none():
     true = walk(14, 4.0)
     with pytest.raises(NoCue, match="spread by"):
-        gps_cue(true, true, [None] * 14)
+        gps_cue(true, true, [5.0] * 14)
     with pytest.raises(NoCue, match="2 photos"):
-        gps_cue(true[:2], true[:2], [None] * 2)
+        gps_cue(true[:2], true[:2], [5.0] * 2)
 
 
 def test_a_stated_error_is_never_beaten_by_luck():
     true = walk(5, 60.0)
     assert gps_cue(true, true, [9.0] * 5).sigma >= 9 / 1.51 / (60 * np.sqrt(5)) * 0.99
+
+
+def test_the_interval_of_a_stated_error_by_hand():
+    """Corners of 60 x 80 m: 50 m from their middle. 7.55 m hold 68 %, so 5 m are one sigma: 5 / (50 sqrt(4))."""
+    corners = np.array([[30.0, 40, 0], [-30, 40, 0], [-30, -40, 0], [30, -40, 0]])
+    assert gps_cue(corners, corners, [7.55] * 4).sigma == pytest.approx(0.05, rel=1e-6)

@@ -12,7 +12,9 @@ from recon4d.formats.gravity import (
     apple_acceleration,
     photo_up,
     read_gravity_table,
+    read_photo_ups,
     write_gravity_table,
+    write_photo_ups,
 )
 
 # "Apple iOS", 0, version 1, big-endian, 2 entries: 0x0001 = 14 (signed long, inline) and 0x0008 = three signed
@@ -112,6 +114,22 @@ def test_table_round_trip(tmp_path):
     again = read_gravity_table(tmp_path / "imu.csv")
     np.testing.assert_allclose(again.timestamps_s, samples.timestamps_s, atol=1e-6)
     np.testing.assert_allclose(again.up, samples.up, atol=1e-6)
+
+
+def test_table_by_name_round_trip(tmp_path):
+    ups = {"IMG, 1": np.array([0.01, -0.8, -0.6]), "Küche": np.array([0.0, -1, 0])}
+    write_photo_ups(tmp_path / "gravity.csv", ups)
+    again = read_photo_ups(tmp_path / "gravity.csv")
+    assert list(again) == list(ups)
+    np.testing.assert_allclose(list(again.values()), list(ups.values()), atol=1e-6)
+    assert (tmp_path / "gravity.csv").read_text(encoding="utf-8").startswith("name,ax,ay,az\n")
+
+
+@pytest.mark.parametrize("text", ["name,ax,ay\na,0,1\n", "name,ax,ay,az\na,0,1\n", "name,ax,ay,az\na,0,1,x\n"])
+def test_malformed_tables_by_name_are_refused(tmp_path, text):
+    (tmp_path / "gravity.csv").write_text(text)
+    with pytest.raises(InputError, match="does not hold lines of name,ax,ay,az"):
+        read_photo_ups(tmp_path / "gravity.csv")
 
 
 def test_table_as_others_write_it(tmp_path):

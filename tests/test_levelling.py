@@ -1,20 +1,22 @@
 """Up and the ground: from made planes, normals, readings and poses, and in real rooms."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from test_gravity_files import note, photo
+from true_scene import publish
 
-from recon4d.errors import AlignmentError
-from recon4d.formats.gravity import CAM_FROM_PHONE, GravitySamples, write_gravity_table
+from recon4d.errors import AlignmentError, InputError, WorkspaceError
+from recon4d.formats.gravity import CAM_FROM_PHONE, GravitySamples, write_gravity_table, write_photo_ups
 from recon4d.geometry.ground import GroundPlane, find_ground
 from recon4d.geometry.levelling import (
     UpEstimate,
     UpSource,
     angle_deg,
     choose_up,
-    levelled_from_cameras,
     levelled_from_up,
     up_from_cameras,
     up_from_gravity,
@@ -27,6 +29,7 @@ from recon4d.scene.depth import SceneDepth
 from recon4d.scene.scene4d import Scene4D
 from recon4d.scene.trajectory import PoseOrigin, Trajectory, View
 from recon4d.scene.transforms import Rigid3
+from recon4d.stages.common import PICTURES_BY_CONTENT, content_hash, pictures_hash, stage_key
 from recon4d.stages.levelling import Evidence, LevelOptions, level, write_world_up
 from recon4d.synthetic.scene import synthetic_scene
 from recon4d.workspace import Workspace
@@ -77,8 +80,7 @@ def wall_points(rng, count):
 def test_up_is_found_though_the_camera_looks_down(yaws):
     pitch = -0.3 if np.ptp(yaws) > 1 else 0.0
     poses = trajectory_at([looking(yaw, pitch) for yaw in yaws]).cam_from_world
-    turn = Rigid3(levelled_from_cameras(poses).rotation, np.zeros(3))
-    np.testing.assert_allclose(turn @ UP, [0, 0, 1], atol=0.02)
+    assert angle_deg(up_from_cameras(poses).up, UP) < 1.0
 
 
 def test_cameras_that_turn_tell_up_better():
@@ -266,6 +268,21 @@ def test_floors_and_walls_tell_up(floors, walls):
     assert angle_deg(found.up, UP) < 2.5 * found.sigma_deg
 
 
+def test_errors_that_repeat_from_frame_to_frame_by_hand():
+    """40 frames whose floors lean by 3 degrees, 10 each to four sides.
+
+    Each pulls by s = sin(3 degrees), all with one weight: the trace of the covariance is s^2 / (40 - 2), and as more
+    than ten frames tell nothing new it is multiplied by 40 / 10. What normals leave open (2 degrees) comes on top.
+    """
+    s, c = np.sin(np.radians(3)), np.cos(np.radians(3))
+    sides = np.array([[s, 0, c], [-s, 0, c], [0, s, c], [0, -s, c]])
+    normals, groups = np.tile(sides, (100, 1)), np.repeat(np.arange(100) % 10, 4) * 4 + np.tile(np.arange(4), 100)
+    world = WorldPoints(np.zeros((400, 3)), np.ones(400), normals, groups)
+    found = up_from_planes(world, UpEstimate(np.array([0, 0, 1.0]), 10.0, UpSource.CAMERAS, 10))
+    assert angle_deg(found.up, np.array([0, 0, 1.0])) < 1e-6
+    assert found.sigma_deg == pytest.approx(np.hypot(2.0, np.degrees(np.sqrt(4 * s**2 / 38))), rel=1e-6)
+
+
 def test_normals_that_say_nothing_are_refused():
     rng = np.random.default_rng(0)
     start = UpEstimate(UP, 10.0, UpSource.CAMERAS, 10)
@@ -364,7 +381,7 @@ def test_exports_carry_the_ground_at_zero_in_metres():
 @pytest.fixture
 def workspace(tmp_path):
     made = Workspace.create(tmp_path / "scene")
-    made.unit_dir("frames").mkdir()
+    publish(made, "frames", lambda folder: None)
     return made
 
 
@@ -415,18 +432,89 @@ def test_readings_of_phones_in_any_pose_and_sign(workspace, tmp_path, axes, turn
     np.testing.assert_allclose((done.levelled_from_scene @ trajectory.centres)[:, 2].mean(), 1.5, atol=0.02)
 
 
-def test_recorded_readings_are_found_and_a_sloping_ground_is_told(workspace):
+def test_up_that_the_photos_told_is_found_by_name_and_a_sloping_ground_is_told(workspace):
     trajectory = walk()
-    write_gravity_table(
-        workspace.unit_dir("frames") / "imu.csv", GravitySamples(trajectory.timestamps_s, readings(trajectory))
+    ups = dict(zip(trajectory.names, readings(trajectory) / 9.81))
+    write_photo_ups(
+        workspace.unit_dir("frames") / "gravity.csv", {"left out": np.ones(3)} | dict(list(ups.items())[9:])
     )
     slope = np.radians(9)
     turn = np.array([[np.cos(slope), 0, np.sin(slope)], [0, 1, 0], [-np.sin(slope), 0, np.cos(slope)]])
     points = (plane_points(np.random.default_rng(0), 900, 0.0, 2.0, rough=0.01)) @ turn.T
     done = level(workspace, trajectory, Evidence(WorldPoints.of(TILT @ points), None), LevelOptions())
-    assert done.source == "gravity measured by an IMU"
+    assert done.source == "gravity in the photos"
+    assert done.choice.chosen.samples == len(trajectory) - 9
     assert len(done.warnings) == 1
-    assert done.warnings[0].startswith("align: gravity measured by an IMU and the ground plane disagree by 9 degrees")
+    assert done.warnings[0].startswith("align: gravity in the photos and the ground plane disagree by 9 degrees")
+
+
+def test_a_damaged_table_of_the_frames_is_told(workspace):
+    (workspace.unit_dir("frames") / "gravity.csv").write_text("name,ax,ay\n000000,0,1\n")
+    with pytest.raises(WorkspaceError, match=r"damaged .*name,ax,ay,az"):
+        level(workspace, walk(), Evidence(None, None), LevelOptions())
+
+
+def test_a_folder_of_originals_is_read_by_name(workspace, tmp_path):
+    trajectory, photos = trajectory_at([looking(0.5 * k, 0.0) for k in range(3)]), tmp_path / "photos"
+    photos.mkdir()
+    for name in trajectory.names[1:]:
+        photo(photos / f"{name}.jpg", note(0, -1, 0))  # held upright, level
+    done = level(workspace, trajectory, Evidence(None, None), LevelOptions(photos))
+    assert done.source == "gravity in the photos"
+    assert angle_deg(done.choice.chosen.up, UP) < 1e-3
+    (photos / "000000.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"align: --align.gravity: .*000000.jpg is not a picture"):
+        level(workspace, trajectory, Evidence(None, None), LevelOptions(photos))
+
+
+@dataclass(frozen=True)
+class GravityOptions:
+    gravity: Path | None = field(default=None, metadata=PICTURES_BY_CONTENT)
+
+
+def test_a_scene_below_the_photos_does_not_change_their_key(tmp_path):
+    key = lambda: stage_key("align", 1, GravityOptions(tmp_path), {})  # noqa: E731
+    (tmp_path / "a.JPG").write_bytes(b"first")
+    first = key()
+    (tmp_path / "scene" / "frames").mkdir(parents=True)
+    (tmp_path / "scene" / "frames" / "b.jpg").write_bytes(b"made")
+    (tmp_path / "notes.txt").write_text("bought milk")
+    assert key() == first
+    (tmp_path / "a.JPG").write_bytes(b"second")
+    assert key() != first
+    (tmp_path / "a.JPG").write_bytes(b"first")
+    (tmp_path / "b.png").write_bytes(b"")
+    assert key() != first
+    table = tmp_path / "notes.txt"
+    assert pictures_hash(table) == content_hash(table)
+    assert pictures_hash(tmp_path / "none") == ""
+
+
+def test_frames_of_equal_times_keep_their_readings(workspace, tmp_path):
+    trajectory, table = walk(), tmp_path / "imu.csv"
+    write_gravity_table(table, GravitySamples(trajectory.timestamps_s, readings(trajectory, shake=0.1)))
+    times = trajectory.timestamps_s.copy()
+    times[10] = times[9]
+    done = level(workspace, replace(trajectory, timestamps_s=times), Evidence(None, None), LevelOptions(table))
+    assert done.source == "gravity measured by an IMU"
+    assert angle_deg(done.choice.chosen.up, UP) < 0.5
+
+
+@pytest.mark.parametrize(("rate", "used"), [(100, 50), (2, 1), (1, 1)])
+def test_a_single_frame_takes_the_readings_around_it(workspace, tmp_path, rate, used):
+    still, table = trajectory_at([looking(0.3, -0.1)]), tmp_path / "imu.csv"
+    single = replace(still, timestamps_s=np.array([0.305]))
+    count = rate + 1
+    force = np.repeat(readings(still, shake=0, sensor_noise=0), count, axis=0)
+    at = np.arange(count) / rate
+    force[np.abs(at - 0.3) > 0.4] = [0, -1, -9.75]  # turned away: not what the frame saw
+    write_gravity_table(table, GravitySamples(at, force))
+    done = level(workspace, single, Evidence(None, None), LevelOptions(table))
+    assert done.choice.chosen.samples == used
+    assert angle_deg(done.choice.chosen.up, UP) < 0.01
+    late = replace(still, timestamps_s=np.array([1.6]))
+    with pytest.raises(AlignmentError, match=r"from 0\.00 to 1\.00 s, the frames lie at 1\.60 to 1\.60 s"):
+        level(workspace, late, Evidence(None, None), LevelOptions(table))
 
 
 def test_readings_that_cannot_belong_to_the_clip(workspace, tmp_path):

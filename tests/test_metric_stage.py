@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_gps import dms, photo
 from test_metric_marker import SIDE, draw, marker_pose, views
 from true_scene import TRUTH_FROM_SCENE, Made, publish
 
 from recon4d.errors import AlignmentError, InputError, OptionsError
 from recon4d.formats.cameras_json import write_trajectory
 from recon4d.formats.frames_table import write_frames_table
-from recon4d.formats.options_toml import write_options_toml
+from recon4d.formats.gps import GpsFix, write_gps_table
 from recon4d.formats.pictures import write_picture
 from recon4d.scene.recording import Frame
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
@@ -118,7 +117,7 @@ def test_a_metric_trajectory_gives_the_true_scale(made, tmp_path):
     assert (scale.metres_per_unit, scale.sigma) == (1.0, pytest.approx(0.01))  # no structure, so none that is bent
 
 
-def scene_of(root: Path, trajectory: Trajectory, pictures, source: Path | None = None) -> Workspace:
+def scene_of(root: Path, trajectory: Trajectory, pictures, fixes: dict | None = None) -> Workspace:
     workspace = Workspace.create(root)
 
     def frames(folder: Path) -> None:
@@ -126,6 +125,8 @@ def scene_of(root: Path, trajectory: Trajectory, pictures, source: Path | None =
         write_frames_table(folder / "frames.csv", rows)
         for name, picture in zip(trajectory.names, pictures):
             write_picture(folder / f"{name}.png", picture)
+        if fixes:
+            write_gps_table(folder / "gps.csv", fixes)
 
     def poses(folder: Path) -> None:
         (folder / "images").mkdir()
@@ -135,8 +136,6 @@ def scene_of(root: Path, trajectory: Trajectory, pictures, source: Path | None =
 
     publish(workspace, "frames", frames)
     publish(workspace, "poses", poses)
-    if source is not None:
-        write_options_toml(root / "options.toml", {"input": {"path": str(source)}})
     return workspace
 
 
@@ -180,8 +179,6 @@ def test_gps_of_photos_is_used_when_they_lie_far_apart(tmp_path):
     count = 8
     t = np.linspace(0, 5, count)
     centres = np.stack([10 * np.cos(t), np.zeros(count), 10 * np.sin(t)], axis=1)  # y down
-    photos = tmp_path / "photos"
-    photos.mkdir()
     trajectory = Trajectory(
         tuple(f"p{k}" for k in range(count)),
         t,
@@ -189,12 +186,11 @@ def test_gps_of_photos_is_used_when_they_lie_far_apart(tmp_path):
         (views(1)[0].camera,) * count,
         (PoseOrigin.MEASURED,) * count,
     )
+    fixes = {"left out": GpsFix(10.0, 10.0, None, None)}
     for name, (x, _, z) in zip(trajectory.names, 5 * centres):  # 5 m per unit, z to the north
-        north, east = z / 111_133 * 3600, x / (111_320 * np.cos(np.radians(45))) * 3600  # seconds of arc at 45 degrees
-        latitude, longitude = dms(45, 0, 0)[:2], dms(7, 0, 0)[:2]
-        tags = {1: "N", 2: (*latitude, float(north + 10)), 3: "E", 4: (*longitude, float(east + 10))}
-        photo(photos / f"{name}.jpg", tags)
-    workspace = scene_of(tmp_path / "scene", trajectory, [np.zeros((6, 8, 3), np.uint8)] * count, photos)
+        north, east = z / 111_133, x / (111_320 * np.cos(np.radians(45)))  # degrees at 45 degrees
+        fixes[name] = GpsFix(45 + north, 7 + east, None, None)
+    workspace = scene_of(tmp_path / "scene", trajectory, [np.zeros((6, 8, 3), np.uint8)] * count, fixes)
     scale, warnings = measured(workspace, trajectory, MetricOptions())
     assert warnings == []
     assert scale.as_json()["source"] == "GPS of the photos"

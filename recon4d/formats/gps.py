@@ -1,13 +1,16 @@
-"""Where a photo was taken, as its EXIF says."""
+"""Where photos were taken: from EXIF, and as the table `frames/gps.csv`."""
 
 from __future__ import annotations
 
+import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from recon4d.errors import InputError
 
+COLUMNS = ("name", "latitude_deg", "longitude_deg", "altitude_m", "error_m")
 _GPS_IFD = 0x8825
 # Tags of the GPS directory.
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = 1, 2, 3, 4, 5, 6
@@ -35,7 +38,9 @@ def read_gps(path: Path) -> GpsFix | None:
         with Image.open(path) as image:
             tags = image.getexif().get_ifd(_GPS_IFD)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} is not a picture that can be read: repair it or take it out of the folder") from error
+        raise InputError(
+            f"frames: {path} is not a picture that can be read: repair it or take it out of the folder"
+        ) from error
     latitude = _signed(_degrees(tags.get(_LATITUDE)), tags.get(_LATITUDE_REF), "S")
     longitude = _signed(_degrees(tags.get(_LONGITUDE)), tags.get(_LONGITUDE_REF), "W")
     if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
@@ -47,6 +52,33 @@ def read_gps(path: Path) -> GpsFix | None:
         altitude = -altitude
     error = _number(tags.get(_POSITIONING_ERROR))
     return GpsFix(latitude, longitude, altitude, error if error is not None and error > 0 else None)
+
+
+def write_gps_table(path: Path, fixes: Mapping[str, GpsFix]) -> None:
+    """Write the positions of frames by name; what a photo does not state is left empty."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for name, fix in fixes.items():
+            writer.writerow([name, fix.latitude_deg, fix.longitude_deg, fix.altitude_m, fix.error_m])
+
+
+def read_gps_table(path: Path) -> dict[str, GpsFix]:
+    """Reverse of `write_gps_table`. Raises InputError for a line or column that it does not write."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return {
+            row["name"]: GpsFix(
+                latitude_deg=float(row["latitude_deg"]),
+                longitude_deg=float(row["longitude_deg"]),
+                altitude_m=float(row["altitude_m"]) if row["altitude_m"] else None,
+                error_m=float(row["error_m"]) if row["error_m"] else None,
+            )
+            for row in rows
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold lines of {','.join(COLUMNS)} ({error})") from error
 
 
 def _number(value: object) -> float | None:

@@ -1,5 +1,7 @@
 """Gravity as devices record it: accelerometer tables, and the acceleration Apple's cameras leave in photos.
 
+The frames stage keeps what photos tell as the table `frames/gravity.csv`, for the frames themselves carry no EXIF.
+
 A device at rest feels the force that holds it up. Tables hold that specific force, which points up; CoreMotion and the
 photos of Apple devices hold its opposite, which points down. `up_in_cam` is always up, in axes x right, y down,
 z forward of the upright picture.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy as np
 from recon4d.errors import InputError
 
 COLUMNS = ("timestamp_s", "ax", "ay", "az")
+BY_NAME = ("name", "ax", "ay", "az")
 # Phone: x right and y up in its screen, z out of the screen. Camera at its back, picture upright with the phone:
 CAM_FROM_PHONE = np.diag([1.0, -1.0, -1.0])
 _EXIF_IFD, _ORIENTATION, _MAKER_NOTE, _LENS_MODEL = 0x8769, 0x0112, 0x927C, 0xA434
@@ -86,6 +89,25 @@ def write_gravity_table(path: Path, samples: GravitySamples) -> None:
         writer.writerow(COLUMNS)
         for time_s, reading in zip(samples.timestamps_s, samples.up):
             writer.writerow([f"{time_s:.6f}", *(f"{value:.6f}" for value in reading)])
+
+
+def write_photo_ups(path: Path, ups: Mapping[str, np.ndarray]) -> None:
+    """Write up (3,) of frames by name, in g, in camera axes of the upright picture."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(BY_NAME)
+        for name, up in ups.items():
+            writer.writerow([name, *(f"{value:.6f}" for value in up)])
+
+
+def read_photo_ups(path: Path) -> dict[str, np.ndarray]:
+    """Reverse of `write_photo_ups`. Raises InputError for a line or column that it does not write."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return {row["name"]: np.array([float(row[axis]) for axis in BY_NAME[1:]]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold lines of {','.join(BY_NAME)} ({error})") from error
 
 
 def _numbers(path: Path, line: int, row: Sequence[str], columns: Sequence[int]) -> list[float]:

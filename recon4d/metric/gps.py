@@ -42,13 +42,13 @@ def _earth_centred(latitude_deg: np.ndarray, longitude_deg: np.ndarray, altitude
     return np.stack([level * np.cos(lam), level * np.sin(lam), (normal * (1 - e2) + altitude_m) * np.sin(phi)], axis=1)
 
 
-def gps_cue(centres: np.ndarray, positions_m: np.ndarray, errors_m: Sequence[float | None]) -> Cue:
+def gps_cue(centres: np.ndarray, positions_m: np.ndarray, errors_m: Sequence[float]) -> Cue:
     """Metres per unit from photos with GPS, rows in the order of time.
 
     Args:
         centres: (N, 3) camera centres, world frame, scene units.
         positions_m: (N, 3) metres east, north, up.
-        errors_m: N stated horizontal errors (metres, 68 %); None where the photo does not state one.
+        errors_m: N horizontal errors, metres, 68 %; `GPS_ERROR_M` where the photo states none.
 
     The standard error is the larger of that which the residuals show and that which the stated errors leave; the
     scene's own path counts as exact beside GPS.
@@ -59,7 +59,7 @@ def gps_cue(centres: np.ndarray, positions_m: np.ndarray, errors_m: Sequence[flo
     count = len(centres)
     if count < MIN_PHOTOS:
         raise NoCue(f"align: {count} photos with a pose carry GPS, {MIN_PHOTOS} are needed: GPS gives no scale")
-    error = float(np.median([GPS_ERROR_M if e is None else e for e in errors_m])) / RADIUS_68
+    error = float(np.median(errors_m)) / RADIUS_68
     centred = positions_m - positions_m.mean(axis=0)
     spread = math.sqrt(float((centred**2).sum(axis=1).mean()))
     if spread < MIN_SPREAD * error:

@@ -21,7 +21,7 @@ from recon4d.workspace import StagePart, StageRecord, Workspace, write_text
 if TYPE_CHECKING:
     from recon4d.stages.frames_survey import Survey
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

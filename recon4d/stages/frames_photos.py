@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon4d.errors import InputError, OptionsError
+from recon4d.formats.gps import read_gps, write_gps_table
+from recon4d.formats.gravity import photo_up, write_photo_ups
 from recon4d.formats.photos import (
     Photo,
     fitted_size,
@@ -147,6 +149,17 @@ def _write(
             shutil.copyfile(photo.path, target)
         else:
             write_picture(target, resized(picture, size))
+    _write_what_photos_tell(part, photo_of)
+
+
+def _write_what_photos_tell(part: StagePart, photo_of: Mapping[str, Photo]) -> None:
+    """`gps.csv` and `gravity.csv` of the frames whose photos know: the frames themselves may have lost their EXIF."""
+    fixes = {name: fix for name, photo in photo_of.items() if (fix := read_gps(photo.path)) is not None}
+    ups = {name: up for name, photo in photo_of.items() if (up := photo_up(photo.path)) is not None}
+    if fixes:
+        write_gps_table(part.path / "gps.csv", fixes)
+    if ups:
+        write_photo_ups(part.path / "gravity.csv", ups)
 
 
 def _common_focal(photos: Sequence[Photo], part: StagePart) -> float | None:

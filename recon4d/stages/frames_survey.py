@@ -19,7 +19,7 @@ class Survey:
     timestamps_s: Sequence[float]
     sharpnesses: Sequence[float] | None  # None unless asked for
     frame_at: Callable[[int], Frame]  # of a position in `indices`
-    write: Callable[[StagePart, Sequence[Frame], tuple[int, int]], None]  # pictures of this (width, height)
+    write: Callable[[StagePart, Sequence[Frame], tuple[int, int]], None]  # pictures of this (width, height), and tables
     size: tuple[int, int]  # (width, height) of a whole frame: upright, square pixels
     focal_px: float | None = None  # at `size`
     focal_source: str | None = None

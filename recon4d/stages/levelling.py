@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from recon4d.errors import AlignmentError
+from recon4d.errors import AlignmentError, InputError
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.scene.transforms import Rigid3
+from recon4d.stages.common import pictures_in
 from recon4d.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,9 +42,9 @@ class Evidence:
     """What the scene is made of, in the world."""
 
     structure: WorldPoints | None  # sparse points that can be trusted
-    surfaces: (
-        WorldPoints | None
-    )  # samples of the aligned depth of all frames (`surface_points`), without sky and movers
+    # Samples of the aligned depth of frames spread over the clip (`surface_points`), without sky and what the user's
+    # masks ignore; what moves is among them unless it is masked.
+    surfaces: WorldPoints | None
 
 
 @dataclass(frozen=True)
@@ -153,17 +155,20 @@ def _measured(
     workspace: Workspace, trajectory: Trajectory, options: LevelOptions, held: UpEstimate
 ) -> tuple[UpEstimate | None, str | None]:
     """Up from readings, and a complaint about them for the user."""
-    from recon4d.formats.gravity import read_gravity_table
+    from recon4d.formats.gravity import read_gravity_table, read_photo_ups
 
-    trajectory, recorded = _placed(trajectory), workspace.unit_dir("frames") / "imu.csv"
-    if options.gravity is not None and options.gravity.is_dir():
-        return _from_photos(options.gravity, trajectory, held, wanted=True)
-    if options.gravity is not None:
+    trajectory = _placed(trajectory)
+    if options.gravity is None:
+        with workspace.reading("frames", "align") as folder:
+            told = read_photo_ups(folder / "gravity.csv") if (folder / "gravity.csv").exists() else {}
+        return _from_photos(told, trajectory, held)
+    try:
+        if options.gravity.is_dir():
+            return _from_photos(_ups_in(options.gravity, trajectory), trajectory, held)
         samples = read_gravity_table(options.gravity)
-        return _from_table(samples, options.gravity, options.gravity_axes, trajectory, held)
-    if recorded.is_file():  # our own: in camera axes
-        return _from_table(read_gravity_table(recorded), recorded, "camera", trajectory, held)
-    return _from_photos(workspace.unit_dir("frames"), trajectory, held, wanted=False)
+    except InputError as error:
+        raise InputError(f"align: --align.gravity: {error}") from error
+    return _from_table(samples, options.gravity, options.gravity_axes, trajectory, held)
 
 
 def _from_table(
@@ -172,20 +177,25 @@ def _from_table(
     from scipy.spatial.transform import Rotation, Slerp
 
     from recon4d.formats.gravity import CAM_FROM_PHONE
-    from recon4d.geometry.levelling import up_from_gravity
+    from recon4d.geometry.levelling import BLOCK_S, up_from_gravity
 
-    times = trajectory.timestamps_s
-    within = (samples.timestamps_s >= times[0]) & (samples.timestamps_s <= times[-1])
-    if not within.any():
+    times, rows = np.unique(trajectory.timestamps_s, return_index=True)  # of frames of one time the first tells
+    turns_of_frames = trajectory.cam_from_world.rotation[rows]
+    away_s = np.maximum(np.maximum(times[0] - samples.timestamps_s, samples.timestamps_s - times[-1]), 0.0)
+    # Frames of less than a block in all, such as a single one, take the readings around them, or the nearest: over
+    # fewer, shaking does not average out.
+    around_s = max(BLOCK_S - float(times[-1] - times[0]), 0.0)
+    if away_s.min() > around_s:
         raise AlignmentError(
             f"align: {path} has readings from {samples.timestamps_s[0]:.2f} to {samples.timestamps_s[-1]:.2f} s, the "
             f"frames lie at {times[0]:.2f} to {times[-1]:.2f} s: count its seconds from the clip's first frame"
         )
-    at, readings = samples.timestamps_s[within], samples.up[within]
+    used = away_s <= max(around_s / 2, float(away_s.min()))
+    at, readings = np.clip(samples.timestamps_s[used], times[0], times[-1]), samples.up[used]
     if len(times) > 1:
-        rotation = Slerp(times, Rotation.from_matrix(trajectory.cam_from_world.rotation))(at).as_matrix()
+        rotation = Slerp(times, Rotation.from_matrix(turns_of_frames))(at).as_matrix()
     else:
-        rotation = np.repeat(trajectory.cam_from_world.rotation, len(at), axis=0)
+        rotation = np.repeat(turns_of_frames, len(at), axis=0)
     poses = Rigid3(rotation, np.zeros((len(at), 3)))
     # A video is turned upright, its phone is not: the quarter turn between them, and whether the table holds the force
     # that holds the device up (Android) or its opposite (CoreMotion), show in how the camera was held.
@@ -197,31 +207,33 @@ def _from_table(
 _QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 
 
-def _from_photos(
-    folder: Path, trajectory: Trajectory, held: UpEstimate, wanted: bool
-) -> tuple[UpEstimate | None, str | None]:
-    """Up from the photos of a folder that are named like frames; ``wanted``: the user says that they tell it."""
+def _ups_in(folder: Path, trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """What the photos of a folder that are named like frames tell, by name. Raises AlignmentError where none does."""
     from recon4d.formats.gravity import photo_up
-    from recon4d.formats.pictures import PICTURE_SUFFIXES
+
+    named = {file.stem: file for file in pictures_in(folder) if file.stem in trajectory}
+    ups = {name: up for name, file in named.items() if (up := photo_up(file)) is not None}
+    if not ups:
+        raise AlignmentError(
+            f"align: no photo in {folder} is named like a frame ({trajectory.names[0]}, ...) and holds the "
+            "acceleration that Apple's cameras note: give --align.gravity a table, or leave it out"
+        )
+    return ups
+
+
+def _from_photos(
+    up_of: Mapping[str, np.ndarray], trajectory: Trajectory, held: UpEstimate
+) -> tuple[UpEstimate | None, str | None]:
+    """Up from what photos told by name, in the axes of the frames."""
     from recon4d.geometry.levelling import UpSource, up_from_gravity
 
-    files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURE_SUFFIXES}
-    rows, ups = [], []
-    for row, name in enumerate(trajectory.names):
-        up = photo_up(files[name]) if name in files else None
-        if up is not None:
-            rows.append(row)
-            ups.append(up)
+    rows = [row for row, name in enumerate(trajectory.names) if name in up_of]
     if not rows:
-        if wanted:
-            raise AlignmentError(
-                f"align: no photo in {folder} is named like a frame ({trajectory.names[0]}, ...) and holds the "
-                "acceleration that Apple's cameras note: give --align.gravity a table, or leave it out"
-            )
         return None, None
+    ups = np.array([up_of[trajectory.names[row]] for row in rows])
     # Each photo is a reading of its own, whatever the time between them.
     apart_s = np.arange(len(rows), dtype=np.float64)
-    estimate = up_from_gravity(np.array(ups), trajectory.cam_from_world[np.array(rows)], apart_s, UpSource.PHOTOS)
+    estimate = up_from_gravity(ups, trajectory.cam_from_world[np.array(rows)], apart_s, UpSource.PHOTOS)
     return _plausible([estimate], held, "the acceleration noted in the photos")
 
 

@@ -347,18 +347,12 @@ def _from_trajectory(scene: _Scene, path: Path, offset_s: float) -> Cue:
 
 
 def _photo_fixes(scene: _Scene) -> dict[int, GpsFix]:
-    """GPS of the original photos, by row of the view; nothing for a video, or where they are no longer there."""
-    from recon4d.formats.gps import read_gps
-    from recon4d.formats.options_toml import read_options_toml
+    """GPS of the photos, by row of the view, as the frames stage found it; nothing for a video."""
+    from recon4d.formats.gps import read_gps_table
 
-    given = read_options_toml(scene.workspace.root / "options.toml").get("input", {}).get("path")
-    if given is None or not Path(str(given)).is_dir():
-        return {}
-    source = {frame.name: Path(str(given)) / frame.source_name for frame in scene.workspace.recording().frames}
-    fixes = {}
-    for row, view in enumerate(scene.views):
-        if source[view.name].is_file() and (fix := read_gps(source[view.name])) is not None:
-            fixes[row] = fix
+    with scene.workspace.reading("frames", "align") as folder:
+        told = read_gps_table(folder / "gps.csv") if (folder / "gps.csv").exists() else {}
+    fixes = {row: told[view.name] for row, view in enumerate(scene.views) if view.name in told}
     return fixes if len(fixes) >= MIN_PHOTOS else {}
 
 
