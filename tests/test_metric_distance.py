@@ -155,6 +155,21 @@ def test_the_covariance_of_a_triangulated_point_is_that_of_its_noise():
     assert np.mean([f.point for f in found], axis=0) == pytest.approx(point, abs=0.03)
 
 
+def test_residuals_beyond_the_stated_error_by_hand():
+    """Pixels off by 3, -3, 3, -3, 6, -6 downward only: the point stays, and its height has the spread they show.
+
+    The robust scale is 1.2 * 3 / sqrt(2) = 2.546 px, not the stated 0.3; Cauchy's weights are 1 / (1 + (r / (2.385 *
+    2.546))^2) = 0.8038 and 0.5059. Weighted squares 65.36 over 12 - 3 = 9 equations too many, over weights of 4.227 in
+    all, make 1.718 px^2, and a pixel is 4 / 100 units.
+    """
+    views = [view(str(k), (x, 0, 0)) for k, x in enumerate((-1, -1, 0, 0, 1, 1))]
+    off = np.array([3.0, -3, 3, -3, 6, -6])
+    exact = np.stack([CAMERA.project(v.cam_from_world @ np.array([0.0, 0, 4])) for v in views])
+    found = triangulate(exact + off[:, None] * [0, 1], views, 0.3)
+    np.testing.assert_allclose(found.point, [0, 0, 4], atol=1e-9)
+    assert found.covariance[1, 1] == pytest.approx(1.718 * 0.04**2, rel=1e-3)
+
+
 def test_a_point_of_the_cloud_takes_the_errors_of_the_frame_that_holds_it():
     surface = wall(4.0, 0.2)
     end = on_surface(np.array([2.0, 0, 4.05]), view("a"), surface)

@@ -13,6 +13,15 @@ from recon4d.scene.transforms import Rigid3, Sim3, quat_xyzw_from_rotation, rota
 QUARTER_TURN_ABOUT_X = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
+def test_rays_through_single_pixels_by_hand():
+    camera = Camera(64, 48, 50.0, 40.0, 32.0, 24.0)
+    np.testing.assert_allclose(camera.rays_at(57.0, 4.0), [0.5, -0.5, 1])
+    rays = camera.rays_at(np.array([32.0, 82.0]), np.array([64.0, 24.0]))
+    np.testing.assert_allclose(rays, [[0, 1, 1], [1, 0, 1]])
+    np.testing.assert_array_equal(camera.rays()[5, 7], camera.rays_at(7.5, 5.5))
+    np.testing.assert_allclose(camera.project(3 * rays), [[32, 64], [82, 24]])
+
+
 def random_rigid(seed: int, *batch: int) -> Rigid3:
     rng = np.random.default_rng(seed)
     return Rigid3.from_quat_xyzw(rng.normal(size=(*batch, 4)), rng.normal(size=(*batch, 3)))

@@ -9,6 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from recon4d.geometry.ground import GroundPlane, axes_around
+from recon4d.geometry.rotations import cross_matrix
 from recon4d.geometry.world_points import WorldPoints
 from recon4d.scene.transforms import Rigid3
 
@@ -61,11 +62,6 @@ class UpChoice:
 
     chosen: UpEstimate
     contradicting: tuple[tuple[UpEstimate, float], ...]  # with the angle to the chosen one, degrees
-
-
-def levelled_from_cameras(cam_from_world: Rigid3) -> Rigid3:
-    """Turn of the world that brings its up direction to +z, from a batch of poses (N,): see `up_from_cameras`."""
-    return levelled_from_up(up_from_cameras(cam_from_world).up)
 
 
 def up_from_cameras(cam_from_world: Rigid3) -> UpEstimate:
@@ -270,5 +266,5 @@ def _shortest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         axis = np.cross(a, helper)
         axis /= np.linalg.norm(axis)
         return 2 * np.outer(axis, axis) - np.eye(3)
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    cross = cross_matrix(axis)
     return np.eye(3) + cross + cross @ cross / (1 + cosine)

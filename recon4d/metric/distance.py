@@ -135,7 +135,7 @@ def lifted(pick: Pick, view: View, surface: SceneDepth) -> PickedEnd:
     depths = surface.depth[around][valid].astype(np.float64)
     z, sigma = float(np.median(depths)), float(np.median(surface.sigma[around][valid]))
     turn = view.cam_from_world.rotation.T
-    ray = turn @ [(pick.x - camera.cx) / camera.fx, (pick.y - camera.cy) / camera.fy, 1.0]
+    ray = turn @ camera.rays_at(pick.x, pick.y)
     right, down = turn[:, 0] * z * PICK_SIGMA_PX / camera.fx, turn[:, 1] * z * PICK_SIGMA_PX / camera.fy
     covariance = np.outer(right, right) + np.outer(down, down) + np.outer(ray, ray) * depths.var()
     return PickedEnd(view.cam_from_world.inverse().translation + z * ray, covariance, sigma * ray, pick, camera.width)

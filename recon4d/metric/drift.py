@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from recon4d.geometry.rotations import cross_matrix
 from recon4d.metric.scale import student_widening
 
 MAX_FRAMES = 200  # of longer paths an even choice is judged: one dense factorisation per kind of noise
@@ -87,9 +88,7 @@ def _design(moved: np.ndarray) -> np.ndarray:
 
     The turn about the line of a straight path changes nothing and is left out.
     """
-    x, y, z = moved.T
-    zero = np.zeros(len(moved))
-    turn = np.stack([np.stack(v, axis=1) for v in ((zero, -z, y), (z, zero, -x), (-y, x, zero))], axis=2)
+    turn = cross_matrix(-moved)
     flat = turn.reshape(-1, 3)
     _, singular, axes = np.linalg.svd(flat, full_matrices=False)
     turn = turn @ axes[singular > 1e-6 * max(float(singular[0]), 1e-300)].T

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recon4d.geometry.rotations import cross_matrix
 from recon4d.metric.scale import STRUCTURE_SIGMA, USELESS_SIGMA, Cue, NoCue, consensus, student_widening
 from recon4d.metric.triangulation import ROUNDS, project_with_jacobian, triangulate
 from recon4d.scene.trajectory import View
@@ -63,7 +64,7 @@ def fit_square(number: int, seen: Sequence[tuple[int, np.ndarray]], views: Seque
     chosen = [views[row] for row in rows]
     try:
         free = [triangulate(pixels[:, k], chosen, CORNER_SIGMA_PX) for k in range(4)]
-        _check_square(number, np.stack([t.point for t in free]), np.stack([t.covariance for t in free]))
+        _check_square(np.stack([t.point for t in free]), np.stack([t.covariance for t in free]))
         corners, log_side, sigma, residual = _fit(np.stack([t.point for t in free]), pixels, chosen)
     except (NoCue, np.linalg.LinAlgError) as error:
         raise NoCue(f"marker {number} in {len(seen)} frames: {str(error).removeprefix('align: ')}") from error
@@ -79,7 +80,7 @@ def fit_square(number: int, seen: Sequence[tuple[int, np.ndarray]], views: Seque
     return MarkerSquare(number, corners, log_side, sigma, int(still.sum()), side_px, float(np.median(residual)))
 
 
-def _check_square(number: int, points: np.ndarray, covariances: np.ndarray) -> None:
+def _check_square(points: np.ndarray, covariances: np.ndarray) -> None:
     """Insist that four corners make a flat square as far as their errors allow. Raises NoCue."""
     sides = np.roll(points, -1, axis=0) - points
     side = float(np.linalg.norm(sides, axis=1).mean())
@@ -114,7 +115,7 @@ def _fit(points: np.ndarray, pixels: np.ndarray, views: Sequence[View]) -> tuple
         noise = max(CORNER_SIGMA_PX, float(np.median(far)) / 1.18)  # median length of a 2-vector of unit normal numbers
         weights = 1 / (1 + (far / (CAUCHY * noise)) ** 2)
         by_unknown = np.concatenate(
-            [np.broadcast_to(np.eye(3), (4, 3, 3)), _cross(-offsets), offsets[:, :, None]], axis=2
+            [np.broadcast_to(np.eye(3), (4, 3, 3)), cross_matrix(-offsets), offsets[:, :, None]], axis=2
         )
         jacobian = by_point @ np.tile(by_unknown, (count, 1, 1))  # (M * 4, 2, 7)
         gram = np.einsum("m,mki,mkj->ij", weights, jacobian, jacobian)
@@ -130,16 +131,9 @@ def _fit(points: np.ndarray, pixels: np.ndarray, views: Sequence[View]) -> tuple
     return centre + math.exp(log_side) * SQUARE @ turn.T, log_side, sigma, far
 
 
-def _cross(v: np.ndarray) -> np.ndarray:
-    """(N, 3, 3) matrices of the cross product with v (N, 3)."""
-    x, y, z = v.T
-    zero = np.zeros(len(v))
-    return np.stack([np.stack(row, axis=1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))], axis=1)
-
-
 def _small_turn(vector: np.ndarray) -> np.ndarray:
     """Rotation by a vector (radians), exactly orthonormal (Cayley; equal to the exponential to second order)."""
-    half = _cross(vector[None] / 2)[0]
+    half = cross_matrix(vector / 2)
     return np.linalg.solve(np.eye(3) - half, np.eye(3) + half)
 
 

@@ -60,8 +60,7 @@ def world_rays(pixels: np.ndarray, views: Sequence[View]) -> np.ndarray:
     """(M, 3) unit directions in the world of one pixel per view."""
     rays = []
     for (x, y), view in zip(pixels, views):
-        camera = view.camera
-        ray = view.cam_from_world.rotation.T @ [(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, 1.0]
+        ray = view.cam_from_world.rotation.T @ view.camera.rays_at(x, y)
         rays.append(ray / np.linalg.norm(ray))
     return np.array(rays)
 

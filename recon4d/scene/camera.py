@@ -41,11 +41,12 @@ class Camera:
 
     def rays(self) -> np.ndarray:
         """(H, W, 3) directions through the pixel centres with z = 1, camera frame, float64."""
-        u = (np.arange(self.width) + 0.5 - self.cx) / self.fx
-        v = (np.arange(self.height) + 0.5 - self.cy) / self.fy
-        out = np.ones((self.height, self.width, 3))
-        out[..., 0], out[..., 1] = u[None, :], v[:, None]
-        return out
+        return self.rays_at(np.arange(self.width) + 0.5, np.arange(self.height)[:, None] + 0.5)
+
+    def rays_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(..., 3) directions through the pixels ``x``, ``y`` (..., broadcast) with z = 1, camera frame, float64."""
+        u, v = np.broadcast_arrays((x - self.cx) / self.fx, (y - self.cy) / self.fy)
+        return np.stack([u, v, np.ones_like(u)], axis=-1)
 
     def unproject(self, depth: np.ndarray) -> np.ndarray:
         """(H, W, 3) points in the camera frame from z-depth (H, W), same units."""
