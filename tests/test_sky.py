@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from recon4d.geometry.sky import SkyFrame, SkyModel, fit_sky, mask_on_grid, nearness, sky_mask, up_in_picture
+from recon4d.geometry.sky import SkyFrame, SkyModel, fit_sky, nearness, sky_mask, up_in_picture
 from recon4d.scene.depth import DepthKind
 
 WIDTH, HEIGHT = 320, 240
@@ -215,15 +215,6 @@ def test_nearness_by_hand():
     np.testing.assert_allclose(nearness(values, valid, DepthKind.AFFINE_DISPARITY), values)
     np.testing.assert_allclose(nearness(values, valid, DepthKind.METRIC_Z), [[0.5, 0.25, 0.0]])
     np.testing.assert_allclose(nearness(values, valid, DepthKind.AFFINE_Z), -values)
-
-
-def test_mask_on_another_grid_by_hand():
-    mask = np.zeros((4, 6), dtype=bool)
-    mask[:2] = True
-    mask[2, :2] = True
-    np.testing.assert_array_equal(mask_on_grid(mask, 3, 2), [[True, True, True], [True, False, False]])
-    assert mask_on_grid(mask, 6, 4) is mask
-    assert mask_on_grid(mask, 12, 8)[:4].all()
 
 
 @pytest.mark.shared

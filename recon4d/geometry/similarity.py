@@ -1,4 +1,4 @@
-"""Least-squares motions between corresponding points."""
+"""Least-squares similarities between corresponding points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon4d.errors import AlignmentError
-from recon4d.scene.transforms import Rigid3, Sim3
+from recon4d.scene.transforms import Sim3
 
 # Second largest singular value of the centred points, relative to the largest: below it the turn about their common
 # line is decided by rounding of float32 coordinates.
@@ -31,23 +31,16 @@ def fit_similarity(x_in_a: np.ndarray, x_in_b: np.ndarray) -> Sim3:
 
     Source: Umeyama, PAMI 1991, eq. 40-42.
     """
-    return _fit(x_in_a, x_in_b)
-
-
-def fit_rigid(x_in_a: np.ndarray, x_in_b: np.ndarray) -> Rigid3:
-    """Least-squares rigid motion ``b_from_a`` between corresponding points of the same unit.
-
-    Args:
-        x_in_a: (N, 3) float, scene units of frame a.
-        x_in_b: (N, 3) float, scene units of frame b, row i matches row i.
-
-    Raises:
-        AlignmentError: as for `fit_similarity`.
-
-    Source: Umeyama, PAMI 1991, eq. 40-42 with c = 1.
-    """
-    rotation = _fit(x_in_a, x_in_b).rotation
-    return Rigid3(rotation, np.mean(x_in_b, axis=0) - rotation @ np.mean(x_in_a, axis=0))
+    a, b = _checked(x_in_a, x_in_b)
+    for points in (a - a.mean(axis=0), b - b.mean(axis=0)):
+        spread = np.linalg.svd(points, compute_uv=False)
+        if spread[1] <= COLLINEAR * spread[0] or spread[0] == 0:
+            raise AlignmentError(
+                f"fit of a motion: the {len(a)} points lie on one line (extent across it {spread[1]:.3g} of "
+                f"{spread[0]:.3g} along it), so the turn about it is unknown: a path or cloud with extent in two "
+                "directions is needed"
+            )
+    return _similarity(a, b, np.ones(len(a)))
 
 
 @dataclass(frozen=True)
@@ -112,20 +105,6 @@ def _checked(x_in_a: np.ndarray, x_in_b: np.ndarray) -> tuple[np.ndarray, np.nda
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise AlignmentError("fit of a motion: a point is not finite; leave such points out")
     return a, b
-
-
-def _fit(x_in_a: np.ndarray, x_in_b: np.ndarray) -> Sim3:
-    """Least-squares similarity of points that fix it."""
-    a, b = _checked(x_in_a, x_in_b)
-    for points in (a - a.mean(axis=0), b - b.mean(axis=0)):
-        spread = np.linalg.svd(points, compute_uv=False)
-        if spread[1] <= COLLINEAR * spread[0] or spread[0] == 0:
-            raise AlignmentError(
-                f"fit of a motion: the {len(a)} points lie on one line (extent across it {spread[1]:.3g} of "
-                f"{spread[0]:.3g} along it), so the turn about it is unknown: a path or cloud with extent in two "
-                "directions is needed"
-            )
-    return _similarity(a, b, np.ones(len(a)))
 
 
 def _similarity(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> Sim3:

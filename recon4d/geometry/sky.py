@@ -145,17 +145,6 @@ def sky_mask(frame: SkyFrame, model: SkyModel) -> np.ndarray:
     return _sharpened(sky, frame.picture)
 
 
-def mask_on_grid(mask: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The mask (H, W) on another grid of the same picture: True where half of a pixel or more is covered."""
-    if mask.shape == (height, width):
-        return mask
-    import cv2
-
-    shrinks = width <= mask.shape[1] and height <= mask.shape[0]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(mask.astype(np.float32), (width, height), interpolation=how) >= 0.5
-
-
 # -- one frame --------------------------------------------------------------------------------------------------------
 
 
