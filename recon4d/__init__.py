@@ -23,6 +23,7 @@ _EXPORTS = {
     "PosesOptions": "recon4d.stages.poses",
     "DepthOptions": "recon4d.stages.depth",
     "AlignOptions": "recon4d.stages.align",
+    "MetricOptions": "recon4d.stages.metres",
     "MeshOptions": "recon4d.stages.mesh",
     "FuseOptions": "recon4d.stages.fuse",
     "ExportOptions": "recon4d.stages.export",

@@ -280,3 +280,27 @@ def test_depth_that_nothing_can_judge_is_not_called_sure():
     assert frame_sigma(row, sensor=False) == NETWORK_SIGMA
     assert frame_sigma(row, sensor=True) == SENSOR_SIGMA
     assert frame_sigma(replace(row, residual_median=0.02), sensor=True) == pytest.approx(1.4826 * 0.02)
+
+
+def test_frames_of_another_picture_are_named_though_the_correction_hides_them(reconstructed, workspace, tmp_path):
+    with np.load(reconstructed.clip.simulated_depth) as arrays:
+        stack, names = arrays["depth"].copy(), arrays["names"]
+    stack[10:15] = stack[10:15, :, ::-1]
+    np.savez(tmp_path / "d.npz", depth=stack, names=names)
+    depth.run(workspace, DepthOptions(path=tmp_path / "d.npz"))
+    warnings = align.run(workspace, AlignOptions()).warnings
+    (told,) = [warning for warning in warnings if "depth and structure disagree" in warning]
+    assert f"frames {names[10]} to {names[14]}" in told
+
+
+def test_points_that_options_throw_away_are_not_called_missing(workspace):
+    with pytest.raises(
+        AlignmentError, match=r"none of the \d+ sparse points is good enough \(0 of them pass --align.max-e"
+    ):
+        align.run(workspace, AlignOptions(max_error_px=1e-6))
+
+
+def test_metres_are_given_from_python_by_public_names():
+    import recon4d
+
+    assert recon4d.AlignOptions(metric=recon4d.MetricOptions(marker=0.1)).metric.marker == 0.1

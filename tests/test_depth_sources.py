@@ -217,7 +217,8 @@ def publish_align(workspace: Workspace, *sources: str, **options: object) -> Non
     """A finished align that read these depths, with the key its options give."""
     inputs = {unit: workspace.record(unit).key for unit in ["poses", *(f"depth/{name}" for name in sources)]}
     chosen = pipeline.AlignOptions(**options)
-    key = stage_key("align", pipeline._module("align").VERSION, chosen, inputs)
+    module = pipeline._module("align")
+    key = stage_key("align", module.VERSION, chosen, inputs, module.extra_key(workspace, chosen))
     part = workspace.start("align", key)
     workspace.publish(part, StageRecord("align", 1, key, inputs, options_as_json(chosen)))
 
@@ -607,5 +608,6 @@ def given_to_align(workspace: Workspace, monkeypatch, *words: str) -> OuterOptio
         return workspace
 
     monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(cli, "_print_fits", lambda workspace: None)
     assert cli.main(list(words)) == 0
     return given[0]

@@ -146,14 +146,12 @@ class _Surface:
         self.x = (column * step + step // 2 + 0.5) * (prior.camera.width / width)
         self.y = (row * step + step // 2 + 0.5) * (prior.camera.height / height)
         self.log_disparity = grid[calm].astype(np.float64)
-        self._camera, self._world_from_cam = prior.camera, prior.cam_from_world.inverse()
+        self._rays, self._world_from_cam = prior.camera.rays_at(self.x, self.y), prior.cam_from_world.inverse()
 
     def in_world(self, fitted: FrameField) -> np.ndarray:
         """(S, 3) points, world frame, scene units."""
         z = np.exp(-self.log_disparity - fitted.grid.read(fitted.field, self.x, self.y))
-        camera = self._camera
-        in_cam = np.stack([(self.x - camera.cx) / camera.fx * z, (self.y - camera.cy) / camera.fy * z, z], axis=1)
-        return self._world_from_cam @ in_cam
+        return self._world_from_cam @ (self._rays * z[:, None])
 
 
 def _middle(values: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import tyro
 from recon4d.errors import AlignmentError, InputError
 from recon4d.progress import Progress
 from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
-from recon4d.stages.common import BY_CONTENT, check_range, execute
+from recon4d.stages.common import PICTURES_BY_CONTENT, check_range, execute
 from recon4d.stages.metres import MetricDepth, MetricOptions, ScaleEvidence, check_metric_options, measure_scale
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from recon4d.stages.align_report import FitRow, HeldOutErrors
     from recon4d.stages.levelling import Levelling
 
-VERSION = 2
+VERSION = 3
 SURFACE_FRAMES = 40  # whose aligned depth is looked at for the ground and for planes
 TIMES_USUAL_ERROR = 3.0  # the median reprojection error: points on what moves fit the static cameras worse
 SEED = 0  # of which sparse points are held out
@@ -58,7 +58,7 @@ class AlignOptions:
     depth."""
     max_depth_ratio: float = 20.0
     """Depth beyond this many times the clip's far sparse points (98th percentile) counts as sky or noise: not valid."""
-    gravity: Path | None = field(default=None, metadata=BY_CONTENT)
+    gravity: Path | None = field(default=None, metadata=PICTURES_BY_CONTENT)
     """What tells up: a CSV of accelerometer readings (timestamp_s,ax,ay,az), or the folder of the original photos."""
     gravity_axes: Literal["camera", "phone"] = "camera"
     """Axes of that CSV: the camera's (x right, y down, z forward), or the phone's held upright."""
@@ -115,7 +115,9 @@ def _sources(workspace: Workspace, options: AlignOptions) -> list[str]:
     if not done:
         workspace.need("depth/precomputed", "align")
     if options.primary is not None and options.primary not in done:
-        raise AlignmentError(f"align: there is no depth '{options.primary}', done are {', '.join(done)}: see --primary")
+        raise AlignmentError(
+            f"align: there is no depth '{options.primary}', done are {', '.join(done)}: correct --align.primary"
+        )
     return [unit.partition("/")[2] for unit in units_read_by_align(done, options.primary)]
 
 
@@ -130,6 +132,7 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
         fit_rows,
         frame_sigma,
         held_out_errors,
+        sigma_factor,
         write_fits,
     )
     from recon4d.view.alignment_page import write_alignment_page
@@ -158,9 +161,8 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
 
     def surface(name: str) -> SceneDepth:
         i = row_of[name]
-        return aligned(
-            workspace.depth_map(name, primary.name), frames[i], clip, i, frame_sigma(rows[i], primary.sensor), far
-        )
+        sigma = frame_sigma(rows[i], primary.sensor), sigma_factor(rows, i)
+        return aligned(workspace.depth_map(name, primary.name), frames[i], clip, i, sigma, far)
 
     part.each(
         trajectory.names,
@@ -213,8 +215,20 @@ def _split(
     from recon4d.geometry.point_looks import PointLooks
     from recon4d.geometry.seen_points import SparseViews
 
-    good = (model.error_px <= options.max_error_px) & (model.track_length >= options.min_track)
-    good &= model.angle_deg >= options.min_angle_deg
+    registered = sum(len(model.rows.get(name, ())) > 0 for name in trajectory.names)
+    kept = {
+        "--align.max-error-px": model.error_px <= options.max_error_px,
+        # Two cameras cannot see a point three times.
+        "--align.min-track": model.track_length >= min(options.min_track, max(registered, 2)),
+        "--align.min-angle-deg": model.angle_deg >= options.min_angle_deg,
+    }
+    good = np.logical_and.reduce(list(kept.values()))
+    if len(model) and not good.any():
+        strictest = min(kept, key=lambda flag: int(kept[flag].sum()))
+        raise AlignmentError(
+            f"align: none of the {len(model)} sparse points is good enough ({kept[strictest].sum()} of them pass "
+            f"{strictest}): loosen it, or give the poses stage more overlapping frames"
+        )
     if good.any():
         good &= model.error_px <= TIMES_USUAL_ERROR * np.median(model.error_px[good])
     good &= PointLooks(greys, SparseViews(model, trajectory, good)).static_points()
@@ -232,7 +246,7 @@ def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, 
 
     Args:
         depth: of frame ``i``, as the source gave it.
-        sigma: relative standard deviation where the clip has no curve for it.
+        sigma: relative standard deviation where the clip has no curve for it, and the factor on the curve where it has.
         far: scene units; what lies beyond is not valid.
 
     Raises:
@@ -263,13 +277,15 @@ def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, 
     )
 
 
-def _relative_sigma(clip: ClipAlignment, i: int, sigma: float, width: int, height: int) -> np.ndarray | float:
+def _relative_sigma(
+    clip: ClipAlignment, i: int, sigma: tuple[float, float], width: int, height: int
+) -> np.ndarray | float:
     from recon4d.geometry.depth_sigma import relative_sigma
     from recon4d.geometry.resample import resize_grid
 
     if clip.curve is None:
-        return sigma
-    small = relative_sigma(clip.priors[i], clip.curve)
+        return sigma[0]
+    small = sigma[1] * relative_sigma(clip.priors[i], clip.curve)
     return resize_grid(small, np.ones(small.shape, dtype=bool), width, height)[0]
 
 

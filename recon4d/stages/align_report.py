@@ -24,10 +24,15 @@ JUDGED_POINTS = 10  # fewer sparse points do not show whether a frame's depth is
 # Median relative residual at the sparse points. Weak networks reach 0.07 on a room, numbers of the wrong kind 0.4.
 REFUSED_RESIDUAL = 0.35
 SUSPECT_RESIDUAL = 0.15
+LOOSE_ORDER = 0.6  # rank correlation; good depth of a room has 0.8 to 0.98, a weak network's 0.4 to 0.9
+AS_GOOD_AS_NONE = 0.95  # of a constant's residual
+TIMES_LOOSE = 2.5  # the clip's own median residual
+TELLING_POINTS = 30  # fewer may well lie at one depth
 WINDOW = 5  # frames whose held-out points are judged together: one frame has few
 WINDOW_POINTS = 20
 TIMES_USUAL = 4.0  # the clip's own median residual: so much more is worth a warning
 MIN_SIGMA = 0.005  # relative
+FACTOR_RANGE = 0.7, 3.0  # of a frame's sigma against the clip's
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,14 @@ class FitRow:
     held_out_95: float
     carried: bool  # without a line of its own: it follows its neighbours in time
     sky: float  # share of the picture
+
+
+def sigma_factor(rows: Sequence[FitRow], i: int) -> float:
+    """How much larger the errors of frame ``i`` are than the clip's usual ones, by what is left at its points."""
+    left = np.array([row.residual_median for row in rows if row.points])
+    if not rows[i].points or not len(left) or np.median(left) <= 0:
+        return 1.0
+    return float(np.clip(rows[i].residual_median / np.median(left), *FACTOR_RANGE))
 
 
 def frame_sigma(row: FitRow, sensor: bool) -> float:
@@ -117,7 +130,8 @@ def held_out_errors(
     error, sigma = [], []
     for i, (f, row) in enumerate(zip(frames, rows)):
         error.append(np.abs(residuals(clip, i, f.held_d, f.held)))
-        sigma.append(_sigma_at(clip, i, f, frame_sigma(row, sensor)))
+        usual, factor = frame_sigma(row, sensor), sigma_factor(rows, i)
+        sigma.append(_sigma_at(clip, i, f, usual, factor))
     error, sigma = np.concatenate(error), np.concatenate(sigma)
     if not len(error):
         return None
@@ -130,14 +144,14 @@ def held_out_errors(
     )
 
 
-def _sigma_at(clip: ClipAlignment, i: int, f: FrameEvidence, usual: float) -> np.ndarray:
+def _sigma_at(clip: ClipAlignment, i: int, f: FrameEvidence, usual: float, factor: float) -> np.ndarray:
     """(M,) relative sigma at the held-out points."""
     from recon4d.geometry.depth_sigma import relative_sigma
     from recon4d.geometry.resample import sample_grid
 
     if clip.curve is None:
         return np.full(len(f.held), usual)
-    small = relative_sigma(clip.priors[i], clip.curve)
+    small = factor * relative_sigma(clip.priors[i], clip.curve)
     camera = f.view.camera
     x, y = f.held.x * (small.shape[1] / camera.width), f.held.y * (small.shape[0] / camera.height)
     return sample_grid(small, np.ones(small.shape, dtype=bool), x, y)[0].astype(np.float64)
@@ -167,8 +181,8 @@ def check_residuals(
 ) -> list[tuple[int, int]]:
     """Refuse depth that has nothing to do with the structure, warn of frames where the two disagree.
 
-    Judged before the correction over the picture, which would bend anything to the points, and at held-out points after
-    it. Returns the first and last row of each stretch of frames that was warned about.
+    Judged before the correction over the picture, which with the other frames' help brings almost anything to the
+    points, and at held-out points after it. Returns the first and last row of each stretch that was warned about.
 
     Raises:
         AlignmentError: the median frame is more than 35 % off under its line.
@@ -191,9 +205,9 @@ def check_residuals(
         )
     held = _held_out_over_time(frames, clip)
     usual = float(np.median(held[np.isfinite(held)])) if np.isfinite(held).any() else np.inf
-    bad = (judged & (line > max(SUSPECT_RESIDUAL, TIMES_USUAL * median))) | (
-        np.isfinite(held) & (held > max(SUSPECT_RESIDUAL, TIMES_USUAL * usual))
-    )
+    bad = judged & (line > max(SUSPECT_RESIDUAL, TIMES_USUAL * median))
+    bad |= np.isfinite(held) & (held > max(SUSPECT_RESIDUAL, TIMES_USUAL * usual))
+    bad |= np.array([_tells_nothing(clip, i, f, median) for i, f in enumerate(frames)])
     stretches = _stretches(bad)
     for first, last in stretches:
         worst = float(np.nanmax(np.fmax(held, line)[first : last + 1]))
@@ -203,6 +217,26 @@ def check_residuals(
             "such frames out"
         )
     return stretches
+
+
+def _tells_nothing(clip: ClipAlignment, i: int, f: FrameEvidence, usual: float) -> bool:
+    """Whether a frame's depth is hardly better than none, or no longer what the clip's usually is.
+
+    No line rises through its points; or their order hardly follows its own, and a constant would fit as well or the
+    residual is far above the clip's ``usual`` one.
+    """
+    from recon4d.geometry.alignment import rank_agreement, to_domain
+
+    own = f.seen.own
+    if not clip.kind.has_gain or own.sum() < TELLING_POINTS:
+        return False
+    if clip.own[i] is None and any(fit is not None for fit in clip.own):
+        return True
+    if rank_agreement(f.d[own], f.seen.z[own], clip.kind) > LOOSE_ORDER:
+        return False
+    y, left = to_domain(f.seen.z[own], clip.kind), _line_residual(clip, i, f)
+    constant = float(np.median(np.abs(np.median(y) / y - 1)))
+    return left > max(0.08, AS_GOOD_AS_NONE * constant) or left > max(0.05, TIMES_LOOSE * usual)
 
 
 def _line_residual(clip: ClipAlignment, i: int, f: FrameEvidence) -> float:
