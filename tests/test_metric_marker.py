@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from recon4d.metric.marker import fit_square, marker_cue, often_seen
+from recon4d.metric.marker import fit_square, marker_cues, often_seen
 from recon4d.metric.marker_pictures import DICTIONARIES, marker_finder
-from recon4d.metric.scale import NoCue
+from recon4d.metric.scale import NoCue, combine
 from recon4d.scene.camera import Camera
 from recon4d.scene.trajectory import PoseOrigin, View
 from recon4d.scene.transforms import Rigid3
@@ -95,7 +95,7 @@ def test_rendered_markers_give_the_scale(dictionary):
     for row, corners in seen[3]:
         np.testing.assert_allclose(corners, true_corners(cameras[row], markers[0][1], SIDE), atol=0.25)
     squares = [fit_square(number, found, cameras) for number, found in seen.items()]
-    cue = marker_cue(squares, 0.10, dictionary)
+    (cue,) = marker_cues(squares, 0.10, dictionary)
     assert cue.metres_per_unit == pytest.approx(0.10 / SIDE, rel=0.003)
     assert abs(np.log(cue.metres_per_unit / 0.2)) < 1.96 * cue.sigma < 0.02
     assert "3, 11" in cue.detail
@@ -156,9 +156,20 @@ def test_a_marker_of_another_size_is_left_out_and_named():
     rng, cameras = np.random.default_rng(5), views(12)
     places = {1: ([-0.5, 0, 0], SIDE), 2: ([0.5, 0, 0], SIDE), 9: ([0, 0.4, 0], 0.6 * SIDE)}
     squares = [fit_square(n, exact(cameras, marker_pose(p), 0.1, rng, s), cameras) for n, (p, s) in places.items()]
-    cue = marker_cue(squares, 0.10, "4x4_50")
+    (cue,) = marker_cues(squares, 0.10, "4x4_50")
     assert cue.metres_per_unit == pytest.approx(0.2, rel=0.01)
     assert cue.detail.endswith("not used: 9")
+
+
+def test_two_markers_of_different_size_contradict_each_other():
+    rng, cameras = np.random.default_rng(6), views(12)
+    places = {7: ([-0.5, 0, 0], SIDE), 8: ([0.5, 0, 0], 0.75 * SIDE)}
+    squares = [fit_square(n, exact(cameras, marker_pose(p), 0.1, rng, s), cameras) for n, (p, s) in places.items()]
+    one, other = marker_cues(squares, 0.10, "4x4_50")
+    assert one.metres_per_unit / other.metres_per_unit == pytest.approx(0.75, rel=0.01)
+    (said,) = combine([one, other]).contradictions
+    assert "marker number 7 of 0.1 m" in said
+    assert "marker number 8 of 0.1 m" in said
 
 
 def test_every_dictionary_is_known_to_opencv():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -137,8 +137,8 @@ def _small_turn(vector: np.ndarray) -> np.ndarray:
     return np.linalg.solve(np.eye(3) - half, np.eye(3) + half)
 
 
-def marker_cue(squares: Sequence[MarkerSquare], side_m: float, dictionary: str) -> Cue:
-    """Metres per unit from markers of the same side, at least one.
+def marker_cues(squares: Sequence[MarkerSquare], side_m: float, dictionary: str) -> list[Cue]:
+    """Metres per unit from markers of the same side, at least one: one cue, or one each where they contradict.
 
     Several are combined by `consensus`; they stand in different places, so the structure's bending is allowed between
     them (and taken off again, since a cue's sigma is without it). All share the error of the print, and that by which
@@ -146,6 +146,12 @@ def marker_cue(squares: Sequence[MarkerSquare], side_m: float, dictionary: str) 
     """
     sides, sigmas = (np.array([getattr(square, key) for square in squares]) for key in ("log_side", "sigma"))
     found = consensus(sides, sigmas, STRUCTURE_SIGMA)
+    if not found.decided:
+        return [
+            replace(cue, name=f"marker number {square.number} of {side_m:g} m")
+            for square in squares
+            for cue in marker_cues([square], side_m, dictionary)
+        ]
     edges = EDGE_SIGMA_PX / float(np.median([square.side_px for square in squares]))
     sigma = math.sqrt(max(found.sigma**2 - STRUCTURE_SIGMA**2, 0.0) + edges**2 + PRINT_SIGMA**2)
     used = [square for square, weight in zip(squares, found.weights) if weight > 0]
@@ -155,4 +161,4 @@ def marker_cue(squares: Sequence[MarkerSquare], side_m: float, dictionary: str) 
     if len(used) < len(squares):
         left = [str(square.number) for square in squares if square not in used]
         detail += f"; of another size, so not used: {', '.join(left)}"
-    return Cue(f"marker {side_m:g} m", side_m / math.exp(found.value), sigma, detail)
+    return [Cue(f"marker {side_m:g} m", side_m / math.exp(found.value), sigma, detail)]

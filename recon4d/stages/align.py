@@ -14,7 +14,14 @@ from recon4d.errors import AlignmentError, InputError
 from recon4d.progress import Progress
 from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
 from recon4d.stages.common import PICTURES_BY_CONTENT, check_range, execute
-from recon4d.stages.metres import MetricDepth, MetricOptions, ScaleEvidence, check_metric_options, measure_scale
+from recon4d.stages.metres import (
+    MetricDepth,
+    MetricOptions,
+    ScaleEvidence,
+    check_metric_options,
+    check_named_frames,
+    measure_scale,
+)
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
@@ -142,6 +149,7 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
         raise AlignmentError(
             "align: the poses are 'none', so there is no scene to align to: use --poses.source colmap, import or static"
         )
+    check_named_frames(options.metric, trajectory)
     primary, *others = (SourceDepth.of(workspace, name) for name in sources)
     frames, views, sky = _read(workspace, trajectory, (primary, *others), options, part)
     check_order(frames, primary.kind)

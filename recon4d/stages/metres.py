@@ -25,7 +25,7 @@ from recon4d.metric.distance import (
 )
 from recon4d.metric.gps import GPS_ERROR_M, MIN_PHOTOS, east_north_up, gps_cue
 from recon4d.metric.height import camera_height_cue
-from recon4d.metric.marker import MIN_FRAMES, MarkerSquare, Sightings, fit_square, marker_cue, often_seen
+from recon4d.metric.marker import MIN_FRAMES, MarkerSquare, Sightings, fit_square, marker_cues, often_seen
 from recon4d.metric.marker_pictures import DICTIONARIES, TRIED, MarkerFinder, marker_finder
 from recon4d.metric.path import positions_at, trajectory_cue
 from recon4d.metric.scale import STRUCTURE_SIGMA, Cue, MetricScale, NoCue, combine
@@ -121,6 +121,27 @@ def _option(field_name: str) -> str:
     return f"--metric.{field_name.replace('_', '-')}"
 
 
+def check_named_frames(options: MetricOptions, trajectory: Trajectory) -> None:
+    """Refuse frames and camera pairs that a clip does not have, before it is fitted. Raises OptionsError."""
+    for text in options.distance:
+        for picks in parse_distance(text).ends:
+            if isinstance(picks, tuple):
+                for pick in picks:
+                    _named_view(trajectory, pick.frame, "--metric.distance")
+    names = [view.name for view in trajectory if view.origin.is_evidence]
+    for text in options.baseline:
+        parse_baseline(text).pairs(names)
+
+
+def _named_view(trajectory: Trajectory, name: str, option: str) -> View:
+    if name not in trajectory:
+        raise OptionsError(
+            f"align: {option} names the frame {name!r}, which is none with a pose (they are called "
+            f"{', '.join(trajectory.names[:3])}, ...): correct the name"
+        )
+    return trajectory[name]
+
+
 def measure_scale(
     workspace: Workspace, trajectory: Trajectory, options: MetricOptions, evidence: ScaleEvidence, part: StagePart
 ) -> MetricScale:
@@ -137,7 +158,7 @@ def measure_scale(
     cues = []
     for measure in _measures(scene, options):
         try:
-            cues.append(measure())
+            cues += measure()
         except NoCue as error:
             part.warn(str(error))
     photos = _photo_fixes(scene) if options.gps else {}
@@ -166,33 +187,28 @@ class _Scene:
 
     def view(self, name: str, option: str) -> View:
         """The view of a frame that a person named. Raises OptionsError."""
-        if name not in self.trajectory:
-            raise OptionsError(
-                f"align: {option} names the frame {name!r}, which is none with a pose (they are called "
-                f"{', '.join(self.trajectory.names[:3])}, ...): correct the name"
-            )
-        return self.trajectory[name]
+        return _named_view(self.trajectory, name, option)
 
 
-def _measures(scene: _Scene, options: MetricOptions) -> Iterator[Callable[[], Cue]]:
+def _measures(scene: _Scene, options: MetricOptions) -> Iterator[Callable[[], list[Cue]]]:
     if options.marker is not None:
         yield lambda: _from_markers(scene, options.marker, options.marker_dictionary)
     for text in options.distance:
-        yield lambda text=text: _from_distance(scene, parse_distance(text))
+        yield lambda text=text: [_from_distance(scene, parse_distance(text))]
     if options.camera_height is not None:
-        yield lambda: _from_height(scene, options.camera_height, options.camera_height_sigma)
+        yield lambda: [_from_height(scene, options.camera_height, options.camera_height_sigma)]
     if options.trajectory is not None:
-        yield lambda: _from_trajectory(scene, Path(options.trajectory), options.trajectory_offset_s)
+        yield lambda: [_from_trajectory(scene, Path(options.trajectory), options.trajectory_offset_s)]
     for text in options.baseline:
-        yield lambda text=text: _from_baseline(scene, text)
+        yield lambda text=text: [_from_baseline(scene, text)]
     for depth in scene.evidence.metric_depths:
-        yield lambda depth=depth: metric_depth_cue(depth.log_gain, depth.name, depth.sensor)
+        yield lambda depth=depth: [metric_depth_cue(depth.log_gain, depth.name, depth.sensor)]
 
 
 # -- markers ---------------------------------------------------------------------------------------------------------
 
 
-def _from_markers(scene: _Scene, side_m: float, wanted: str) -> Cue:
+def _from_markers(scene: _Scene, side_m: float, wanted: str) -> list[Cue]:
     """Raises NoCue."""
     count = len(scene.views)
     if not count:
@@ -215,7 +231,7 @@ def _from_markers(scene: _Scene, side_m: float, wanted: str) -> Cue:
         _search(scene, sorted(near[:MARKER_NEAR]), {kind: sightings})
     squares, reasons = _squares(scene, often_seen(sightings))
     if squares:
-        return marker_cue(squares, side_m, kind)
+        return marker_cues(squares, side_m, kind)
     if not reasons:
         raise NoCue(
             f"align: no marker was found in {MIN_FRAMES} or more of {len(rows)} frames, so --metric.marker is unused: "
