@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,11 @@ class FrameEvidence:
     contrast: Stiffness
     anchors: tuple[AnchorSamples, ...]  # in the order of the other sources
     sky: np.ndarray | None  # packed bits of the (H, W) mask; None where there is no sky
+
+    def after_fit(self) -> FrameEvidence:
+        """Without what only the fit needs: lent points, the small grid, other sources."""
+        own = self.seen.own
+        return replace(self, seen=self.seen[own], d=self.d[own], values=np.zeros((0, 0), dtype=np.float32), anchors=())
 
     def sky_mask(self) -> np.ndarray | None:
         """(H, W) bool on the picture."""

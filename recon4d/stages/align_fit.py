@@ -63,14 +63,18 @@ class AnchorFit:
 
 
 def align_clip(
-    frames: Sequence[FrameEvidence],
+    frames: list[FrameEvidence],
     primary: SourceDepth,
     others: Sequence[SourceDepth],
     joints: Sequence[WindowJoint],
     settings: FitSettings,
     progress: Progress,
 ) -> ClipAlignment:
-    """Fit a clip. Raises AlignmentError when the depth cannot be brought to the structure."""
+    """Fit a clip; of ``frames`` only what is needed after the fit is kept.
+
+    Raises:
+        AlignmentError: the depth cannot be brought to the structure.
+    """
     from recon4d.geometry.clip_fit import FitSamples
 
     anchors = tuple(
@@ -91,7 +95,10 @@ def align_clip(
         else:
             samples.append(_from_anchors(f, i, heard[i]))
     own_fits, fit = _lines(samples, primary.kind, joints, settings)
-    priors = [_prior(i, f, fit, primary.kind, heard[i]) for i, f in enumerate(frames)]
+    priors = []
+    for i in range(len(frames)):
+        priors.append(_prior(i, frames[i], fit, primary.kind, heard[i]))
+        frames[i] = frames[i].after_fit()
     wanted = settings.correction == "on" or (
         settings.correction == "auto" and primary.kind.has_gain and not primary.sensor
     )

@@ -149,7 +149,7 @@ def _space(workspace: Workspace, frames: Sequence[FrameEvidence], clip: ClipAlig
     return SpaceErrors(
         _mean_map(x, y, before, shape),
         _mean_map(x, y, after, shape),
-        -fitted.grid.spread(fitted.field, *frames[middle].values.shape[::-1]),
+        -fitted.grid.spread(fitted.field, *clip.priors[middle].log_disparity.shape[::-1]),
         workspace.picture(frames[middle].view.name),
         frames[middle].view.name,
     )
