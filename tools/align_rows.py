@@ -72,9 +72,11 @@ def watched(owner: ModuleType | type, name: str) -> Iterator[list[Call]]:
     original, calls = getattr(owner, name), []
 
     def call(*arguments: object) -> object:
+        # The fit empties the list of frames it is given.
+        before = tuple(list(given) if isinstance(given, list) else given for given in arguments)
         start = time.perf_counter()
         result = original(*arguments)
-        calls.append(Call(arguments, result, start, time.perf_counter()))
+        calls.append(Call(before, result, start, time.perf_counter()))
         return result
 
     setattr(owner, name, call)
@@ -149,7 +151,9 @@ def all_rows(workspace: Workspace, run: Watched, truth: Truth) -> list[dict[str,
     own, absolute = least_squares(run, relative=True), least_squares(run, relative=False)
     middle = ClipFit(*(np.full(len(line), np.median(line)) for line in (own.fit.gain, own.fit.shift)))
     started = time.perf_counter()
-    without = align_fit.align_clip(*run.arguments[:4], replace(run.settings, correction="off"), Silent())
+    without = align_fit.align_clip(
+        list(run.frames), *run.arguments[1:4], replace(run.settings, correction="off"), Silent()
+    )
     without_s = time.perf_counter() - started
     rows = [
         _row(ONE_LINE, workspace, run, truth, _lines(run, middle), own.seconds),
@@ -231,7 +235,9 @@ def _surfaces(workspace: Workspace, run: Watched, clip: ClipAlignment) -> Iterat
     source = run.arguments[1].name
     for i, f in enumerate(run.frames):
         # The stage's own sigma is not asked of the other rows.
-        yield align.aligned(workspace.depth_map(f.view.name, source), f, replace(clip, curve=None), i, 0.01, run.far)
+        yield align.aligned(
+            workspace.depth_map(f.view.name, source), f, replace(clip, curve=None), i, (0.01, 1.0), run.far
+        )
 
 
 def _compared(rows: list[dict[str, object]]) -> list[dict[str, object]]:
