@@ -38,8 +38,12 @@ def _align(s: Summary) -> str:
     text = f"{s['frames']} frames"
     if s["residual_median"] is not None:
         text += f", {100 * s['residual_median']:.1f} % median residual at {s['points_per_frame']:.0f} points a frame"
-    scale = s["metres_per_unit"]
-    return text + (f", {scale:.4g} metres per unit" if scale else ", size in metres not known")
+    if s.get("held_out"):
+        text += f", {100 * s['held_out']['median']:.1f} % at points held out"
+    if not s["metres_per_unit"]:
+        return text + ", size in metres not known"
+    low, high = s["interval_95"]
+    return text + f", {s['metres_per_unit']:.4g} metres per unit (95 %: {low:.4g} to {high:.4g})"
 
 
 def _mesh(s: Summary) -> str:
