@@ -171,6 +171,8 @@ def is_gone(process: int) -> bool:
 
 def test_interrupt_ends_both_processes_at_once(tmp_path):
     told = tmp_path / "pid"
+    # Shells start what runs in the background with interrupts ignored; then Python has no handler of its own.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt():
         process_in(told)
@@ -178,8 +180,11 @@ def test_interrupt_ends_both_processes_at_once(tmp_path):
 
     threading.Thread(target=interrupt, daemon=True).start()
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        apart("waiting", tmp_path, wait_long, (told,), Silent())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            apart("waiting", tmp_path, wait_long, (told,), Silent())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 20  # not the minute it would take
     assert is_gone(process_in(told))
 
