@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recon4d.geometry.clip_fit import WindowJoint
     from recon4d.geometry.gain_field import Stiffness
     from recon4d.geometry.seen_points import SeenPoints, SparseViews
-    from recon4d.geometry.sky import SkyModel
+    from recon4d.geometry.sky import SkyFrame, SkyModel
     from recon4d.scene.trajectory import Trajectory, View
 
 SMALL_SIDE = 160  # pixels along the longer side of the grid on which a frame's depth is kept
@@ -176,7 +176,7 @@ class EvidenceReader:
             x[valid], y[valid], d[valid].astype(np.float64), np.where(known, at_points.astype(np.float64), np.nan)
         )
 
-    def _sky_frame(self, i: int, depth: DepthMap | None = None) -> object:
+    def _sky_frame(self, i: int, depth: DepthMap | None = None) -> SkyFrame:
         from recon4d.geometry.sky import SkyFrame, nearness, up_in_picture
 
         name = self._trajectory.names[i]

@@ -15,7 +15,7 @@ from recon4d.stages.align_evidence import AnchorSamples, FrameEvidence, SourceDe
 if TYPE_CHECKING:
     from recon4d.geometry.alignment import FrameFit
     from recon4d.geometry.clip_field import FrameField, FramePrior
-    from recon4d.geometry.clip_fit import ClipFit, WindowJoint
+    from recon4d.geometry.clip_fit import ClipFit, FitSamples, WindowJoint
     from recon4d.geometry.depth_sigma import SigmaCurve
     from recon4d.geometry.field_choice import StyleTrial
     from recon4d.geometry.gain_field import FieldStyle
@@ -116,7 +116,7 @@ class FitSettings:
 
 
 def _lines(
-    samples: Sequence[object], kind: DepthKind, joints: Sequence[WindowJoint], settings: FitSettings
+    samples: Sequence[FitSamples], kind: DepthKind, joints: Sequence[WindowJoint], settings: FitSettings
 ) -> tuple[list[FrameFit | None], ClipFit]:
     """Own line of every frame, and the joint ones."""
     from recon4d.geometry.alignment import fit_frame
@@ -173,7 +173,7 @@ def _anchor_fit(
     return AnchorFit(source, fit, max(sigma, MIN_ANCHOR_SIGMA), np.log(np.array(gains)))
 
 
-def _from_anchors(f: FrameEvidence, i: int, heard: Sequence[tuple[AnchorSamples, AnchorFit]]) -> object:
+def _from_anchors(f: FrameEvidence, i: int, heard: Sequence[tuple[AnchorSamples, AnchorFit]]) -> FitSamples:
     """Fit samples of a frame without structure: the depth of the other sources."""
     from recon4d.geometry.alignment import z_from_values
     from recon4d.geometry.clip_fit import FitSamples

@@ -16,6 +16,7 @@ from recon4d.scene.depth import DepthKind
 from recon4d.workspace import StagePart
 
 if TYPE_CHECKING:
+    from recon4d.geometry.seen_points import SeenPoints
     from recon4d.stages.align_evidence import FrameEvidence
     from recon4d.stages.align_fit import ClipAlignment
 
@@ -81,7 +82,7 @@ class HeldOutErrors:
     within_two_sigma: float
 
 
-def residuals(clip: ClipAlignment, i: int, d: np.ndarray, points: object) -> np.ndarray:
+def residuals(clip: ClipAlignment, i: int, d: np.ndarray, points: SeenPoints) -> np.ndarray:
     """(K,) relative errors z / z_structure - 1 at points of frame ``i``."""
     return np.minimum(clip.z_at(i, d, points.x, points.y), FARTHEST) / points.z - 1
 
