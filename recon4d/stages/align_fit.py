@@ -61,6 +61,12 @@ class AnchorFit:
     sigma: float  # relative, robust, at the sparse points
     log_gain: np.ndarray  # (M,) of the frames with a fit of their own
 
+    def z(self, i: int, d: np.ndarray) -> np.ndarray:
+        """z-depth, scene units, of the source's values in frame ``i``; inf or not positive where they mean none."""
+        from recon4d.geometry.alignment import z_from_values
+
+        return z_from_values(d, self.fit.gain[i], self.fit.shift[i], self.source.kind)
+
 
 def align_clip(
     frames: list[FrameEvidence],
@@ -175,13 +181,12 @@ def _anchor_fit(
 
 def _from_anchors(f: FrameEvidence, i: int, heard: Sequence[tuple[AnchorSamples, AnchorFit]]) -> FitSamples:
     """Fit samples of a frame without structure: the depth of the other sources."""
-    from recon4d.geometry.alignment import z_from_values
     from recon4d.geometry.clip_fit import FitSamples
 
     d, z = [f.d[f.seen.own]], [f.seen.z[f.seen.own]]
     for anchor, fitted in heard:
         at = _small_values_at(f, anchor.x, anchor.y)
-        found = z_from_values(anchor.d, fitted.fit.gain[i], fitted.fit.shift[i], fitted.source.kind)
+        found = fitted.z(i, anchor.d)
         good = np.isfinite(at) & np.isfinite(found) & (found > 0)
         d.append(at[good])
         z.append(found[good])
@@ -230,7 +235,7 @@ def _prior(
         seen.weight * (1.0 if placed else INTERPOLATED_WEIGHT),
     )
     for anchor, fitted in heard:
-        z = z_from_values(anchor.d, fitted.fit.gain[i], fitted.fit.shift[i], fitted.source.kind)
+        z = fitted.z(i, anchor.d)
         prior = log_disparity(_small_values_at(f, anchor.x, anchor.y))
         known = np.isfinite(z) & (z > 0) & np.isfinite(prior)
         weight = min(1.0, (POINT_SIGMA / fitted.sigma) ** 2)

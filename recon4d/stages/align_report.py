@@ -26,6 +26,7 @@ JUDGED_POINTS = 10  # fewer sparse points do not show whether a frame's depth is
 REFUSED_RESIDUAL = 0.35
 SUSPECT_RESIDUAL = 0.15
 LOOSE_ORDER = 0.6  # rank correlation; good depth of a room has 0.8 to 0.98, a weak network's 0.4 to 0.9
+NOTABLE_RESIDUAL, LARGE_RESIDUAL = 0.05, 0.08  # relative; below, a loose order is only a flat scene
 AS_GOOD_AS_NONE = 0.95  # of a constant's residual
 TIMES_LOOSE = 2.5  # the clip's own median residual
 TELLING_POINTS = 30  # fewer may well lie at one depth
@@ -237,7 +238,8 @@ def _tells_nothing(clip: ClipAlignment, i: int, f: FrameEvidence, usual: float) 
         return False
     y, left = to_domain(f.seen.z[own], clip.kind), _line_residual(clip, i, f)
     constant = float(np.median(np.abs(np.median(y) / y - 1)))
-    return left > max(0.08, AS_GOOD_AS_NONE * constant) or left > max(0.05, TIMES_LOOSE * usual)
+    as_good_as_none = left > max(LARGE_RESIDUAL, AS_GOOD_AS_NONE * constant)
+    return as_good_as_none or left > max(NOTABLE_RESIDUAL, TIMES_LOOSE * usual)
 
 
 def _line_residual(clip: ClipAlignment, i: int, f: FrameEvidence) -> float:

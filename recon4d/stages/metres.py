@@ -30,7 +30,7 @@ from recon4d.metric.marker_pictures import DICTIONARIES, TRIED, MarkerFinder, ma
 from recon4d.metric.path import positions_at, trajectory_cue
 from recon4d.metric.scale import STRUCTURE_SIGMA, Cue, MetricScale, NoCue, combine
 from recon4d.scene.trajectory import PoseOrigin, Trajectory, View
-from recon4d.stages.common import BY_CONTENT
+from recon4d.stages.common import BY_CONTENT, check_range
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
@@ -94,9 +94,8 @@ def check_metric_options(options: MetricOptions) -> None:
     from recon4d.formats.trajectories import read_tum
 
     for name in ("marker", "camera_height", "camera_height_sigma"):
-        value = getattr(options, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise OptionsError(f"align: {_option(name)} is {value:g}, more than 0 metres are expected")
+        if getattr(options, name) is not None:
+            check_range("align", f"metric.{name}", getattr(options, name), above=0.0)
     if options.marker_dictionary not in ("auto", *DICTIONARIES):
         raise OptionsError(
             f"align: --metric.marker-dictionary is '{options.marker_dictionary}', auto or one of "
@@ -115,10 +114,6 @@ def check_metric_options(options: MetricOptions) -> None:
             read_tum(Path(options.trajectory))
         except InputError as error:
             raise InputError(f"align: --metric.trajectory: {error}") from error
-
-
-def _option(field_name: str) -> str:
-    return f"--metric.{field_name.replace('_', '-')}"
 
 
 def check_named_frames(options: MetricOptions, trajectory: Trajectory) -> None:

@@ -16,7 +16,6 @@ class FitPoints:
     frame: np.ndarray  # (K,) int rows of the frames
     x_label: str  # "source disparity"
     y_label: str  # "1 / depth of the structure (1/units)"
-    line_frames: tuple[int, ...] = ()  # frames whose fit is drawn; without any, a few spread over the clip
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _scatter(page: np.ndarray, evidence: AlignmentEvidence) -> None:
     order = np.random.default_rng(0).permutation(np.flatnonzero(known & _within(points.y, axes.y_range)))
     colors = 0.8 * _frame_colors(points.frame[order], count)
     axes.dots(page, points.d[order], points.y[order], colors, size=2 if len(order) > 2500 else 3)
-    for frame in points.line_frames or _spread(count):
+    for frame in _spread(count):
         shift = 0.0 if evidence.fits.shift is None else evidence.fits.shift[frame]
         ends = np.array(axes.x_range)
         # Dark below, so that the line stands out from the points of its own colour.
