@@ -58,7 +58,13 @@ class Labels:
         return self.base + np.float32(self.step) * label
 
 
-def photo_costs(reference: GreyView, others: Sequence[GreyView], labels: Labels, radius: int = 2) -> np.ndarray:
+def photo_costs(
+    reference: GreyView,
+    others: Sequence[GreyView],
+    labels: Labels,
+    radius: int = 2,
+    visible: Sequence[np.ndarray | None] | None = None,
+) -> np.ndarray:
     """Matching cost of every pixel and label: 1 - ZNCC over a square window, mean over the views that see it.
 
     Args:
@@ -66,23 +72,50 @@ def photo_costs(reference: GreyView, others: Sequence[GreyView], labels: Labels,
         others: views to compare with, of any size.
         labels: (H, W) and K depths.
         radius: of the window, pixels.
+        visible: per view, (H, W) bool or float on the reference picture, or None: how much the view counts at a
+            pixel, 0 where something is known to stand between them.
 
     Returns:
-        (H, W, K) float32, 0 (the same) .. 1 (unlike); 1 where no other view sees the whole window.
+        (H, W, K) float32, 0 (the same) .. 1 (unlike); 1 where no other view that counts sees the whole window.
+
+    Raises:
+        ValueError: labels or ``visible`` do not match the picture, or a window below one pixel.
 
     Source: zero-mean normalised cross-correlation with a floor on the variances, so that flat windows match nothing.
     """
     height, width = reference.grey.shape
+    weights = _weights(reference, others, labels, radius, visible)
     total = np.zeros((labels.count, height, width), dtype=np.float32)
     seen = np.zeros((labels.count, height, width), dtype=np.float32)
     grey = reference.grey - np.float32(128)
     mean, inverse_std = _statistics(grey, radius)
-    for other in others:
+    for other, weight in zip(others, weights):
         turn, shift = pixel_warp(reference, other)
-        _add_view(grey, mean, inverse_std, other.grey, turn, shift, labels.base, labels.step, radius, total, seen)
+        _add_view(
+            grey, mean, inverse_std, other.grey, weight, turn, shift, labels.base, labels.step, radius, total, seen
+        )
     costs = np.empty((height, width, labels.count), dtype=np.float32)
     _average(total, seen, costs)
     return costs
+
+
+def _weights(reference, others, labels, radius, visible):
+    """Checked arguments of `photo_costs`; the weight (H, W) float32 of every view."""
+    shape = reference.grey.shape
+    if labels.base.shape != shape:
+        raise ValueError(f"photo_costs: the labels are {labels.base.shape}, the picture {shape}")
+    if radius < 0:
+        raise ValueError(f"photo_costs: a window of radius {radius} has no pixel")
+    if visible is None:
+        visible = [None] * len(others)
+    if len(visible) != len(others):
+        raise ValueError(f"photo_costs: {len(visible)} grids say what {len(others)} views see")
+    everywhere = np.ones(shape, dtype=np.float32)
+    weights = [everywhere if grid is None else np.ascontiguousarray(grid, dtype=np.float32) for grid in visible]
+    for weight in weights:
+        if weight.shape != shape:
+            raise ValueError(f"photo_costs: what a view sees is {weight.shape}, the picture {shape}")
+    return weights
 
 
 def pixel_warp(reference: GreyView, other: GreyView) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +154,8 @@ def _statistics(grey, radius):
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _add_view(grey, mean, inverse_std, other, turn, shift, base, step, radius, total, seen):
-    """Add one view's costs to ``total`` (K, H, W) and 1 to ``seen`` where it sees the whole window."""
+def _add_view(grey, mean, inverse_std, other, weight, turn, shift, base, step, radius, total, seen):
+    """Add one view's costs to ``total`` (K, H, W) and its weight to ``seen`` where it sees the whole window."""
     count, height, width = total.shape
     size = 2 * radius + 1
     padded = width + 2 * radius
@@ -146,7 +179,8 @@ def _add_view(grey, mean, inverse_std, other, turn, shift, base, step, radius, t
             row = y - radius
             if row >= 0:
                 per_row = np.float32(1) / np.float32(min(height, row + radius + 1) - max(0, row - radius))
-                _add_row(sums, per_row, per_column, mean[row], inverse_std[row], total[k, row], seen[k, row])
+                own_look = (mean[row], inverse_std[row], weight[row])
+                _add_row(sums, per_row, per_column, own_look, total[k, row], seen[k, row])
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC)
@@ -193,7 +227,8 @@ def _sum_along(warped, own, size, s, ss, so):
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _add_row(sums, per_row, per_column, mean, inverse_std, total, seen):
+def _add_row(sums, per_row, per_column, own_look, total, seen):
+    mean, inverse_std, weight = own_look
     size = sums.shape[1]
     floor = np.float32(VARIANCE_FLOOR)
     for x in range(len(total)):
@@ -208,8 +243,8 @@ def _add_row(sums, per_row, per_column, mean, inverse_std, total, seen):
         zncc = (so * n - m * mean[x]) * inverse_std[x] / np.sqrt(variance)
         cost = min(max(np.float32(1) - zncc, np.float32(0)), np.float32(1))
         known = zncc == zncc
-        total[x] += cost if known else np.float32(0)
-        seen[x] += np.float32(1) if known else np.float32(0)
+        total[x] += weight[x] * cost if known else np.float32(0)
+        seen[x] += weight[x] if known else np.float32(0)
 
 
 @njit(cache=True, nogil=True)
