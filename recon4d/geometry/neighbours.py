@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from recon4d.scene.trajectory import Trajectory
@@ -25,6 +27,11 @@ def choose_neighbours(trajectory: Trajectory, depth: np.ndarray, count: int, may
     centres = trajectory.centres
     forward = trajectory.cam_from_world.rotation[:, 2]
     fov = np.array([2 * np.arctan(0.5 * c.width / c.fx) for c in trajectory.cameras])
+    rows = np.arange(len(trajectory))
+
+    def next_to(row: int) -> np.ndarray:
+        return 0.5 * np.exp(-0.5 * ((rows - row) / 3.0) ** 2)
+
     chosen = []
     for i in range(len(trajectory)):
         target = centres[i] + depth[i] * forward[i]  # what the frame looks at
@@ -44,17 +51,25 @@ def choose_neighbours(trajectory: Trajectory, depth: np.ndarray, count: int, may
             order = np.argsort(np.abs(np.arange(len(trajectory)) - i), kind="stable")[1:]
             chosen.append([int(j) for j in order if may_judge[j]][:count])
             continue
-        chosen.append(_spread(score, count))
+        chosen.append(take_apart(score, count, next_to, least=1e-3))
     return chosen
 
 
-def _spread(score: np.ndarray, count: int) -> list[int]:
-    """Greedy best rows; a taken row halves the score of those next to it."""
+def take_apart(
+    score: np.ndarray, count: int, sameness: Callable[[int], np.ndarray], first: Sequence[int] = (), least: float = 0.0
+) -> list[int]:
+    """Up to ``count`` rows with scores above ``least``, greedily the best ones that differ from those already taken.
+
+    Args:
+        score: (N,)
+        sameness: of a taken row: (N,) share of its score each row loses.
+        first: rows taken before all others.
+    """
     score, taken = score.copy(), []
-    rows = np.arange(len(score))
-    while len(taken) < count and score.max() > 1e-3:
-        best = int(np.argmax(score))
+    first = list(first)
+    while len(taken) < count and (first or score.max(initial=0.0) > least):
+        best = first.pop(0) if first else int(np.argmax(score))
         taken.append(best)
-        score *= 1.0 - 0.5 * np.exp(-0.5 * ((rows - best) / 3.0) ** 2)
+        score *= 1.0 - sameness(best)
         score[best] = 0.0
     return taken
