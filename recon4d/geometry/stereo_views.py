@@ -19,6 +19,7 @@ from recon4d.scene.transforms import Rigid3
 
 # A point that says which frames see the same: its reprojection error, frames that see it, and largest angle.
 MAX_ERROR_PX, MIN_TRACK, MIN_POINT_ANGLE_DEG = 2.0, 3, 1.0
+MIN_WIDE_SHARE = 0.1  # of the points: where a camera only turns, the few wide angles are mistakes, so all count
 
 # The best angle for matching: smaller ones cannot tell depths apart, larger ones see other surfaces, but less abruptly.
 BEST_ANGLE_DEG, NARROW_DEG, WIDE_DEG = 4.0, 1.5, 6.0
@@ -73,8 +74,8 @@ class StereoViews:
 
     @property
     def has_parallax(self) -> bool:
-        """Whether any frame can be matched: not on a tripod, and not where the camera only turns."""
-        return any(self._photo_scores(i).any() for i in range(len(self._views)))
+        """Whether any two posed frames can be matched: not on a tripod, and not where the camera only turns."""
+        return any(self._photo_scores(i).any() for i in np.flatnonzero(self._may_help))
 
     def near_far(self, i: int) -> tuple[float, float]:
         """Depths between which the surfaces of frame ``i`` lie, scene units."""
@@ -201,8 +202,12 @@ def _sees(model: SparseModel, trajectory: Trajectory) -> np.ndarray:
     for i, name in enumerate(trajectory.names):
         sees[i, model.rows.get(name, np.zeros(0, dtype=int))] = True
     # Two cameras cannot see a point three times.
-    tracks = model.track_length >= min(MIN_TRACK, max(int(sees.any(axis=1).sum()), 2))
-    return sees & tracks & (model.error_px <= MAX_ERROR_PX) & (model.angle_deg >= MIN_POINT_ANGLE_DEG)
+    sound = model.track_length >= min(MIN_TRACK, max(int(sees.any(axis=1).sum()), 2))
+    sound &= model.error_px <= MAX_ERROR_PX
+    wide = model.angle_deg >= MIN_POINT_ANGLE_DEG
+    if (sound & wide).sum() >= MIN_WIDE_SHARE * sound.sum():
+        sound &= wide
+    return sees & sound
 
 
 def _groups(trajectory: Trajectory) -> list[tuple[Camera, np.ndarray, Rigid3]]:
