@@ -147,7 +147,7 @@ class StereoViews:
         """Near and far of each frame, and the typical depth of the clip."""
         everything = np.concatenate([np.zeros(0), *depths])
         if not len(everything):
-            typical = typical_depth or _depth_of_crossing(self._centres, self._rotations)
+            typical = typical_depth or _depth_of_path(self._centres, self._rotations)
             return [(BLIND_MARGINS[0] * typical, BLIND_MARGINS[1] * typical)] * len(depths), typical
         whole = np.percentile(everything, OUTERMOST) * WIDE_MARGINS
         ranges = []
@@ -250,10 +250,11 @@ def _medians(values: np.ndarray, group: np.ndarray, groups: int) -> tuple[np.nda
     return counts, medians
 
 
-def _depth_of_crossing(centres: np.ndarray, rotations: np.ndarray) -> float:
-    """Where cameras look at the same thing, its depth: the median over pairs of where their optical axes pass.
+def _depth_of_path(centres: np.ndarray, rotations: np.ndarray) -> float:
+    """A guess at the typical depth: where the optical axes pass each other, but no less than the extent of the path.
 
-    Where no two axes pass each other before the cameras, the extent of the path stands in (1 where there is none).
+    The axes say it when cameras look at one thing; those of a hand that turns pass each other right before the lens.
+    The median over pairs of frames; 1 where there is neither.
     """
     axes = rotations[:, 2]
     apart = centres - centres[:, None]  # from the row's to the column's
@@ -263,4 +264,5 @@ def _depth_of_crossing(centres: np.ndarray, rotations: np.ndarray) -> float:
     turned = sine2 > np.sin(np.radians(MIN_AXES_ANGLE_DEG)) ** 2
     depth = (along_row - cosine * along_column) / np.where(turned, sine2, 1.0)
     before = turned & (depth > 0) & (depth.T > 0)
-    return float(np.median(depth[before])) if before.any() else float(np.linalg.norm(np.ptp(centres, axis=0))) or 1.0
+    crossing = float(np.median(depth[before])) if before.any() else 0.0
+    return max(crossing, float(np.linalg.norm(np.ptp(centres, axis=0)))) or 1.0
