@@ -155,7 +155,8 @@ def _why_stale(workspace: Workspace, record: StageRecord, options: object, sourc
     extra = source_key(source) if stage == "frames" else None
     if hasattr(module, "extra_key"):
         extra = module.extra_key(workspace, options)
-    if stage_key(record.unit, module.VERSION, options, record.inputs, extra) != record.key:
+    version = getattr(options, "version", module.VERSION)  # a unit may have one of its own
+    if stage_key(record.unit, version, options, record.inputs, extra) != record.key:
         changed = changed_flags(stage, options, record.options)
         if changed:
             # Options of a unit that are typed as one text, as those of --depth.more, are named by that text's flag.

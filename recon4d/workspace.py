@@ -11,17 +11,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from recon4d._version import __version__
 from recon4d.errors import InputError, WorkspaceError
 from recon4d.progress import Progress, Silent
+from recon4d.stage_part import DONE_LIST, StagePart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be read
 MARKER = "recon4d.json"
 RECORD = "stage.json"
-DONE_LIST = "done.txt"
-WRITERS = 2  # threads that compress and write what a stage makes
-Made = TypeVar("Made")
 DEPTH_SOURCES = "depth/sources.json"  # names of the depth sources in force, the primary one first
 
 
@@ -58,71 +54,6 @@ class StageRecord:
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     program: str = f"recon4d {__version__}"
-
-
-class StagePart:
-    """The working folder of one unit, resumable item by item."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        self.path = path
-        self.progress = progress
-        self.warnings: list[str] = []
-        path.mkdir(parents=True, exist_ok=True)
-        done_list = path / DONE_LIST
-        self._done = set(done_list.read_text(encoding="utf-8").splitlines()) if done_list.exists() else set()
-
-    def is_done(self, item: str) -> bool:
-        return item in self._done
-
-    def mark_done(self, item: str) -> None:
-        """Remember that all files of ``item`` are complete."""
-        with open(self.path / DONE_LIST, "a", encoding="utf-8") as file:
-            file.write(item + "\n")
-        self._done.add(item)
-
-    def pending(self, items: Sequence[str], label: str) -> Iterator[str]:
-        """The items not yet done, with progress; each is marked done when the loop comes back for the next."""
-        waiting = [item for item in items if item not in self._done]
-        with self.progress.bar(label, len(items), len(items) - len(waiting)) as bar:
-            for item in waiting:
-                yield item
-                self.mark_done(item)
-                bar.advance()
-
-    def each(
-        self, items: Sequence[str], label: str, make: Callable[[str], Made], write: Callable[[str, Made], None]
-    ) -> None:
-        """Make the items not yet done one after the other, with progress, and write them beside that.
-
-        Compressing takes longer than making, and lets other threads run. An item is marked done once it is written.
-        """
-        waiting = [item for item in items if item not in self._done]
-        with (
-            self.progress.bar(label, len(items), len(items) - len(waiting)) as bar,
-            ThreadPoolExecutor(WRITERS) as pool,
-        ):
-            under_way: deque[tuple[str, Future[None]]] = deque()
-
-            def settle() -> None:
-                written, future = under_way.popleft()
-                future.result()
-                self.mark_done(written)
-                bar.advance()
-
-            try:
-                for item in waiting:
-                    under_way.append((item, pool.submit(write, item, make(item))))
-                    if len(under_way) > WRITERS:
-                        settle()
-                while under_way:
-                    settle()
-            finally:
-                pool.shutdown(cancel_futures=True)  # after an error nothing more is begun
-
-    def warn(self, text: str) -> None:
-        """One sentence that the user must read; kept in the record and shown."""
-        self.warnings.append(text)
-        self.progress.say(f"  warning: {text}")
 
 
 class Workspace:

@@ -71,9 +71,10 @@ def test_unknown_depth_source(capsys, tmp_path):
 
 def test_missing_depth_is_said_before_any_work(capsys, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"not read")
-    said = sentence(capsys, "run", tmp_path / "clip.mp4", "--out", tmp_path / "s")
+    words = ["--depth.source", "precomputed"]
+    said = sentence(capsys, "run", tmp_path / "clip.mp4", "--out", tmp_path / "s", *words)
     assert "needs --depth.path" in said
-    assert "--until poses" in said
+    assert "--depth.source mvs" in said
     said = sentence(capsys, "run", tmp_path / "clip.mp4", "--out", tmp_path / "s", "--depth.path", tmp_path / "d.npz")
     assert "d.npz was not found" in said
     assert not (tmp_path / "s").exists()
@@ -256,7 +257,7 @@ def test_options_from_python_are_checked_too(options, words):
 
 
 def test_defaults_pass_their_own_check():
-    pipeline.check_options(pipeline.Options(), tuple(stage for stage in pipeline.BUILT if stage != "depth"))
+    pipeline.check_options(pipeline.Options(), pipeline.BUILT)
 
 
 def test_scene_that_is_none_and_no_recording(capsys, tmp_path):

@@ -113,7 +113,7 @@ def test_fits_table_tells_every_frame(reconstructed):
 
 def test_source_without_a_path_says_what_is_missing(workspace):
     with pytest.raises(OptionsError, match=r"needs --depth\.path"):
-        depth.run(workspace, depth.DepthOptions())
+        depth.run(workspace, depth.DepthOptions(source="precomputed"))
 
 
 def test_depth_of_another_length_is_refused(reconstructed, workspace, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,29 +15,28 @@ from recon4d.formats.path_text import is_text, shown
 from recon4d.progress import Progress
 from recon4d.scene.depth import DepthKind, DepthMap
 from recon4d.scene.windows import OverlapPair
-from recon4d.stages.common import BY_CONTENT, PATH_AFTER_EQUALS, execute
+from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, PATH_AFTER_EQUALS, check_range, execute
 from recon4d.stages.depth_more import KINDS, MoreDepth, check_more, parse_more
+from recon4d.stages.depth_mvs import MVS, StereoDepth, make_stereo_depth
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from recon4d.depth import DepthSource
     from recon4d.depth.precomputed import PrecomputedRequest
     from recon4d.poses.lens import Lens
     from recon4d.scene.camera import Camera
 
-    SourceOpener = Callable[..., DepthSource]
-
 VERSION = 2
+AUTO, PRECOMPUTED = "auto", "precomputed"
+OF_MVS = {"source": MVS} | NOT_IN_KEY  # enters the key of depth/mvs as a field of `StereoDepth`, and no other
 
 
 @dataclass(frozen=True)
 class DepthOptions:
     """Where depth comes from."""
 
-    source: str = "precomputed"
-    """Depth source, or several with commas; the first is the primary one. Known: precomputed."""
+    source: str = AUTO
+    """Depth source, or several with commas; the first is the primary one. precomputed: files you have (--path); mvs:
+    multi-view stereo on the pictures; auto: precomputed where --path names one, else mvs."""
     path: Path | None = field(default=None, metadata=BY_CONTENT)
     """For precomputed: an .npz or .npy stack (frames, height, width), or a folder with a file per frame."""
     kind: KINDS = "auto"
@@ -61,6 +60,12 @@ class DepthOptions:
     """Further depth of the same frames, NAME[:KIND][:sensor][:METRES]=PATH each: it becomes depth/NAME and anchors the
     primary depth, or is that itself where align names it. METRES is what 1 stands for (as metres-per-value); its rows
     are matched by name or by their number."""
+    max_size: int = field(default=320, metadata=OF_MVS)
+    """For mvs: longest side (pixels) of the pictures it works on. Twice as much takes eight times as long."""
+    complete: bool = field(default=True, metadata=OF_MVS)
+    """For mvs: also give depth where nothing was measured, marked as seen in another frame or completed."""
+    workers: int | None = field(default=None, metadata=OF_MVS)
+    """For mvs: frames at a time; without it one per core. It changes nothing but time and memory."""
 
 
 def run(workspace: Workspace, options: DepthOptions, progress: Progress | None = None) -> list[StageRecord]:
@@ -69,21 +74,20 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
     These sources are what later stages read from now on. Depth that the options named before stays on the disk, unread.
     """
     check_options(options)
-    from recon4d.depth import source_opener
-
+    if progress is not None:
+        _say_choice(options, progress)
     records = []
     for unit, own in unit_options(options).items():
-        name = unit.partition("/")[2]
-        opener = source_opener(own.source if isinstance(own, DepthOptions) else "precomputed")
-        with _named(name if isinstance(own, MoreDepth) else None):
+        make = make_stereo_depth if isinstance(own, StereoDepth) else _read_files
+        with _named(unit.partition("/")[2] if isinstance(own, MoreDepth) else None):
             records.append(
                 execute(
                     workspace,
                     unit,
-                    VERSION,
+                    getattr(own, "version", VERSION),
                     own,
                     ("frames", "poses"),
-                    lambda part, own=own, opener=opener: _work(workspace, own, part, opener),
+                    lambda part, own=own, make=make: make(workspace, own, part),
                     progress,
                 )
             )
@@ -102,12 +106,22 @@ def _named(name: str | None) -> Iterator[None]:
         raise type(error)(f"depth: {name}: {str(error).removeprefix('depth: ')}") from error
 
 
-def unit_options(options: DepthOptions) -> dict[str, DepthOptions | MoreDepth]:
-    """The units to make, the primary one first, and what of the options concerns each: no other change redoes it."""
-    from recon4d.depth import SOURCES
+def _say_choice(options: DepthOptions, progress: Progress) -> None:
+    names = source_names(options)
+    if MVS in names and AUTO in options.source:
+        progress.say("no depth was given (--depth.path): it is measured in the pictures by multi-view stereo (mvs)")
+    if options.path is not None and PRECOMPUTED not in names:
+        progress.say(f"--depth.path is not read by --depth.source {options.source}; {PRECOMPUTED},{MVS} has both")
 
-    own = {f"depth/{name}": replace(options, source=name, more=()) for name in _source_names(options)}
-    return own | {f"depth/{name}": entry for name, entry in parse_more(options.more, list(SOURCES)).items()}
+
+def unit_options(options: DepthOptions) -> dict[str, DepthOptions | StereoDepth | MoreDepth]:
+    """The units to make, the primary one first, and what of the options concerns each: no other change redoes it."""
+    usual = {option.name: option.default for option in fields(options) if option.metadata.get("source") == MVS}
+    own: dict[str, DepthOptions | StereoDepth | MoreDepth] = {}
+    for name in source_names(options):
+        stereo = StereoDepth(options.max_size, options.complete, options.workers)
+        own[f"depth/{name}"] = stereo if name == MVS else replace(options, source=name, more=(), **usual)
+    return own | {f"depth/{name}": entry for name, entry in parse_more(options.more, _taken()).items()}
 
 
 def units_read_by_align(sources: Sequence[str], primary: str | None) -> tuple[str, ...]:
@@ -125,42 +139,55 @@ def check_options(options: DepthOptions) -> None:
     from recon4d.depth import SOURCES
     from recon4d.depth.windows import parse_windows
 
-    names = _source_names(options)
+    names = source_names(options)
     if not names or len(set(names)) != len(names):
         raise OptionsError(f"depth: '{options.source}' names no source, or one twice: see --depth.source")
-    unknown = [name for name in names if name not in SOURCES]
+    unknown = [name for name in names if name not in (*SOURCES, MVS)]
     if unknown:
-        raise OptionsError(f"depth: there is no source '{unknown[0]}'; known are {', '.join(SOURCES)}")
-    if options.path is None:
+        raise OptionsError(f"depth: there is no source '{unknown[0]}'; known are {', '.join((AUTO, *SOURCES, MVS))}")
+    if options.path is None and PRECOMPUTED in names:
         raise OptionsError(
             "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of depth "
-            "files; without depth, --until poses gives cameras and sparse points"
+            "files; without any, --depth.source mvs measures depth in the pictures"
         )
-    if not is_text(options.path):
+    if options.path is not None and not is_text(options.path):
         raise OptionsError(f"depth: the path {shown(options.path)} is not valid UTF-8: rename the file or folder")
-    if not Path(options.path).exists():
+    if PRECOMPUTED in names and not Path(options.path).exists():
         raise InputError(f"depth: {options.path} was not found: correct --depth.path")
     if options.windows is not None:
         parse_windows(options.windows)
-    check_more(parse_more(options.more, list(SOURCES)))
+    check_range("depth", "max_size", options.max_size, low=64)
+    if options.workers is not None:
+        check_range("depth", "workers", options.workers, low=1)
+    check_more(parse_more(options.more, _taken()))
 
 
-def _source_names(options: DepthOptions) -> list[str]:
-    return [name.strip() for name in options.source.split(",") if name.strip()]
+def source_names(options: DepthOptions) -> list[str]:
+    """The sources that the options name, the primary one first; auto is the one it stands for."""
+    names = [name.strip() for name in options.source.split(",") if name.strip()]
+    chosen = MVS if options.path is None else PRECOMPUTED
+    return [chosen if name == AUTO else name for name in names]
 
 
-def _work(
-    workspace: Workspace, options: DepthOptions | MoreDepth, part: StagePart, opener: SourceOpener
-) -> dict[str, object]:
+def _taken() -> list[str]:
+    """Names that no further depth may have."""
+    from recon4d.depth import SOURCES
+
+    return [AUTO, *SOURCES, MVS]
+
+
+def _read_files(workspace: Workspace, options: DepthOptions | MoreDepth, part: StagePart) -> dict[str, object]:
+    """Depth that others made, one file or row per frame."""
+    from recon4d.depth import source_opener
     from recon4d.formats.arrays import write_depth_map
     from recon4d.formats.windows_json import write_overlap, write_windows
     from recon4d.poses.lens import read_lenses
 
     recording, trajectory = workspace.recording(), workspace.trajectory()
     frames = workspace.record("frames").summary
-    source = opener(
-        _request(options), recording, (int(frames["width"]), int(frames["height"])), int(frames["source_frames"])
-    )
+    opener = source_opener(options.source if isinstance(options, DepthOptions) else PRECOMPUTED)
+    size = int(frames["width"]), int(frames["height"])
+    source = opener(_request(options), recording, size, int(frames["source_frames"]))
     for remark in source.remarks:
         part.progress.say(f"  {remark}")
     lenses = read_lenses(workspace.unit_dir("poses") / "lenses.json")

@@ -31,7 +31,11 @@ def _poses(s: Summary) -> str:
 
 
 def _depth(s: Summary) -> str:
-    return f"{s['frames']} frames of kind {s['kind']}"
+    text = f"{s['frames']} frames of kind {s['kind']}"
+    if not s.get("shares"):
+        return text
+    words = {"measured": "measured", "other_frame": "seen in other frames", "completed": "completed"}
+    return f"{text} at {s['size']}: " + ", ".join(f"{100 * s['shares'][k]:.0f} % {word}" for k, word in words.items())
 
 
 def _align(s: Summary) -> str:

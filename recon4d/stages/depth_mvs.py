@@ -1,0 +1,243 @@
+"""Depth from the posed pictures themselves: the walk over the clip around `recon4d.depth.multi_view`.
+
+The clip is walked twice. First every frame looks at its neighbours, each look a small file; then every frame settles
+its depth with the looks of others. Frames are independent in either walk, so they run in threads and the number of
+threads changes nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from recon4d.errors import DepthError
+from recon4d.scene.depth import DepthKind, DepthMap, Provenance
+from recon4d.scene.trajectory import PoseOrigin
+from recon4d.stages.common import NOT_IN_KEY
+from recon4d.threads import usable_cores
+from recon4d.workspace import StagePart, Workspace
+
+if TYPE_CHECKING:
+    from recon4d.depth.multi_view import Look, PosedPicture
+    from recon4d.geometry.stereo_views import StereoViews
+    from recon4d.scene.trajectory import Trajectory
+
+MVS = "mvs"  # the name of this source
+MATCHED = 12  # other frames a frame is matched with
+SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
+LOOKS = "looks"  # folder in the part, gone when the depth is done
+KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
+FRAME_BYTES = 15  # per pixel: a picture in colour and in grey, and its look
+OTHERWISE = "or give depth with --depth.path"
+
+
+@dataclass(frozen=True)
+class StereoDepth:
+    """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
+
+    version: ClassVar[int] = 1  # raised when the same options give another result
+
+    max_size: int
+    complete: bool
+    workers: int | None = field(metadata=NOT_IN_KEY)
+
+
+def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePart) -> dict[str, object]:
+    """Write the depth of every frame to the part and return the summary.
+
+    Raises:
+        DepthError: the clip shows no surface from two places.
+    """
+    from recon4d.formats.arrays import write_depth_map
+
+    trajectory = workspace.trajectory()
+    views = _stereo_views(workspace, trajectory)
+    clip = _Clip(workspace, trajectory, views, options, part.path / LOOKS)
+    _warn_of_blind_frames(trajectory, views, part)
+    workers = options.workers or usable_cores()
+    row_of = {name: i for i, name in enumerate(trajectory.names)}
+    clip.looks.mkdir(exist_ok=True)
+    part.each(
+        [f"{LOOKS}/{name}" for name in trajectory.names],
+        "matching pictures",
+        lambda item: clip.first_look(row_of[Path(item).name]),
+        lambda item, made: _write_look(part.path / f"{item}.npz", made),
+        workers,
+    )
+    part.each(
+        trajectory.names,
+        "settling depth",
+        lambda name: clip.settled(row_of[name]),
+        lambda name, made: write_depth_map(part.path / f"{name}.npz", made),
+        workers,
+    )
+    shutil.rmtree(clip.looks)
+    return {
+        "kind": DepthKind.SCENE_Z.value,
+        "sensor": False,
+        "frames": len(trajectory),
+        "windows": 0,
+        "remarks": [],
+        "size": "x".join(map(str, _working_size(trajectory.cameras[0].shape[::-1], options.max_size))),
+        "complete": options.complete,
+        "shares": _shares(part.path, trajectory.names),
+    }
+
+
+class _Clip:
+    """The posed pictures of a scene at working size, and what they look like to each other.
+
+    The pictures and looks used last are kept in memory. Frames are named by their row in the trajectory.
+    """
+
+    def __init__(
+        self, workspace: Workspace, trajectory: Trajectory, views: StereoViews, options: StereoDepth, looks: Path
+    ) -> None:
+        self.looks = looks
+        self._workspace, self._frames, self._views, self._options = workspace, list(trajectory), views, options
+        width, height = _working_size(trajectory.cameras[0].shape[::-1], options.max_size)
+        kept = max(2 * SETTLED_WITH, KEPT_BYTES // (FRAME_BYTES * width * height))
+        self._picture = lru_cache(kept)(self._read_picture)
+        self._grey = lru_cache(kept)(lambda i: self._picture(i).grey())
+        self._evidence = lru_cache(kept)(self._read_evidence)
+
+    def first_look(self, i: int) -> Look:
+        """What a frame and its neighbours say of its depth."""
+        from recon4d.depth.multi_view import Look, first_look
+
+        near, far = self._views.near_far(i)
+        others = self._views.others(i, MATCHED)
+        if not others:
+            shape = self._picture(i).camera.shape
+            return Look(np.full(shape, 1 / _middle(near, far), dtype=np.float32), np.zeros(shape, dtype=np.float32))
+        return first_look(self._grey(i), [self._grey(j) for j in others], near, far)
+
+    def settled(self, i: int) -> DepthMap:
+        """The depth of a frame. Raises DepthError when nothing of it is known and it may not be completed."""
+        from recon4d.depth.multi_view import settle
+
+        others = [(self._picture(j), self._evidence(j)) for j in self._views.spread(i, SETTLED_WITH)]
+        depth = settle(self._picture(i), self._read_look(i), others, self._options.complete)
+        if depth.valid.any():
+            return depth
+        name = self._frames[i].name
+        if not self._options.complete:
+            raise DepthError(
+                f"depth: mvs: no pixel of frame {name} is seen from a second place: complete the depth "
+                "(--depth.complete), or leave the frame out"
+            )
+        middle = np.full(depth.values.shape, _middle(*self._views.near_far(i)))
+        return replace(
+            depth,
+            values=middle,
+            valid=np.ones(middle.shape),
+            confidence=np.zeros(middle.shape),
+            provenance=np.full(middle.shape, Provenance.COMPLETED),
+        )
+
+    def _read_picture(self, i: int) -> PosedPicture:
+        import cv2
+
+        from recon4d.depth.multi_view import PosedPicture
+
+        view, rgb = self._frames[i], self._workspace.picture(self._frames[i].name)
+        size = _working_size(rgb.shape[1::-1], self._options.max_size)
+        if size != rgb.shape[1::-1]:
+            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
+
+    def _read_look(self, i: int) -> Look:
+        from recon4d.depth.multi_view import Look
+        from recon4d.formats.arrays import read_arrays
+
+        arrays = read_arrays(self.looks / f"{self._frames[i].name}.npz")
+        return Look(**{name: array.astype(np.float32) for name, array in arrays.items()})
+
+    def _read_evidence(self, i: int) -> Look:
+        """A look as other frames may use it: what the user's mask ignores says nothing."""
+        import cv2
+
+        look, ignored = self._read_look(i), self._workspace.ignored(self._frames[i].name)
+        if ignored is None:
+            return look
+        size = look.confidence.shape[::-1]
+        # Any ignored part of a pixel counts: its picture is a mixture.
+        touched = cv2.resize(ignored.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+        return replace(look, confidence=np.where(touched, np.float32(0), look.confidence))
+
+
+def _stereo_views(workspace: Workspace, trajectory: Trajectory) -> StereoViews:
+    """Who can be matched with whom. Raises DepthError where nobody can."""
+    from recon4d.geometry.stereo_views import StereoViews
+
+    source = workspace.need("poses", "depth").summary["source"]
+    placed = sum(origin.is_evidence for origin in trajectory.origin)
+    if source == "none":
+        raise DepthError(
+            "depth: mvs: the poses are 'none', and depth by stereo needs to know where the camera was: use "
+            f"--poses.source colmap or import, {OTHERWISE}"
+        )
+    if all(origin is PoseOrigin.STATIC for origin in trajectory.origin):
+        raise DepthError(
+            "depth: mvs: the poses are those of a tripod (static), and pictures from one place show no depth: move "
+            f"the camera sideways while filming, {OTHERWISE}"
+        )
+    if placed < 2:
+        raise DepthError(
+            f"depth: mvs: {placed} of {len(trajectory)} frames has a pose of its own, 2 or more are needed: give the "
+            f"poses stage more overlapping frames, {OTHERWISE}"
+        )
+    views = StereoViews(workspace.sparse_model(), trajectory)
+    if not views.has_parallax:
+        raise DepthError(
+            f"depth: mvs: none of the {len(trajectory)} frames sees a surface that another one sees from a place far "
+            f"enough away, the camera stood still or only turned: move it sideways while filming, {OTHERWISE}"
+        )
+    return views
+
+
+def _warn_of_blind_frames(trajectory: Trajectory, views: StereoViews, part: StagePart) -> None:
+    blind = [name for i, name in enumerate(trajectory.names) if not views.others(i, 1)]
+    if blind:
+        part.warn(
+            f"depth: mvs: {len(blind)} of {len(trajectory)} frames have no other frame to be matched with (such as "
+            f"{blind[0]}): their depth is what others measured, or made up"
+        )
+
+
+def _working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
+    """(width, height) of a picture whose longer side has at most ``max_size`` pixels."""
+    scale = min(1.0, max_size / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _middle(near: float, far: float) -> float:
+    """A depth that is neither near nor far."""
+    return float(np.sqrt(near * far))
+
+
+def _write_look(path: Path, look: Look) -> None:
+    from recon4d.formats.arrays import write_arrays
+
+    small = {name: array.astype(np.float16) for name, array in vars(look).items()}
+    # Half precision would be an error of 0.05 %, and none at all is left below 1/16000.
+    write_arrays(path, **(small | {"inverse_depth": look.inverse_depth.astype(np.float32)}))
+
+
+def _shares(folder: Path, names: Sequence[str]) -> dict[str, float]:
+    """Shares of all pixels by where their depth comes from; what is missing to 1 has no depth."""
+    from recon4d.formats.arrays import read_depth_map
+
+    shares = []
+    for name in names:
+        depth = read_depth_map(folder / f"{name}.npz", DepthKind.SCENE_Z)
+        shares.append(np.bincount(depth.provenance[depth.valid], minlength=len(Provenance)) / depth.valid.size)
+    mean = np.mean(shares, axis=0)
+    kinds = (Provenance.MEASURED, Provenance.OTHER_FRAME, Provenance.COMPLETED)
+    return {kind.name.lower(): round(float(mean[kind]), 4) for kind in kinds}
