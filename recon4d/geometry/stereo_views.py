@@ -22,14 +22,14 @@ MAX_ERROR_PX, MIN_TRACK, MIN_POINT_ANGLE_DEG = 2.0, 3, 1.0
 MIN_WIDE_SHARE = 0.1  # of the points: where a camera only turns, the few wide angles are mistakes, so all count
 
 # The best angle for matching: smaller ones cannot tell depths apart, larger ones see other surfaces, but less abruptly.
-BEST_ANGLE_DEG, NARROW_DEG, WIDE_DEG = 4.0, 1.5, 6.0
+BEST_ANGLE_DEG, NARROW_DEG, WIDE_DEG = 3.5, 1.5, 6.0
 MIN_ANGLE_DEG = 1.0  # below it a view says nothing about depth
 FAINT = 1e-3  # least of the angle's bell: wide views are taken when there are no others
 FEW_SHARED, ENOUGH_SHARED = 10, 150  # points: fewer do not make a pair, more do not make it better
 MIN_OVERLAP = 0.3  # share of the picture that a matched view must see
 MAX_ANGLE_DEG = 40.0  # views farther apart see surfaces from another side
 DAMPING = 0.6  # what a candidate loses when a view at the same place is taken ...
-SAME_PLACE = 0.02  # ... where the same place is about this share of the frame's median depth wide
+SAME_PLACE = 0.03  # ... where the same place is about this share of the frame's median depth wide
 
 MIN_OVERLAP_SPREAD = 0.15  # of frames that exchange depth
 NEXT_IN_TIME = 2  # frames before and after that always exchange depth
@@ -69,8 +69,8 @@ class StereoViews:
         self._cameras = _groups(trajectory)
         pairs = [(*self._shared_points(i), *self._overlap_with(i)) for i in range(len(trajectory))]
         shared, angle_deg, self._overlap, rough_deg = (np.array(rows) for rows in zip(*pairs))
-        self._shared = shared
-        self._angle_deg = np.where(shared >= FEW_SHARED, angle_deg, rough_deg)
+        self._shared = np.maximum(shared, shared.T)
+        self._angle_deg = np.where(self._shared >= FEW_SHARED, np.maximum(angle_deg, angle_deg.T), rough_deg)
 
     @property
     def has_parallax(self) -> bool:
@@ -84,8 +84,9 @@ class StereoViews:
     def others(self, i: int, count: int) -> list[int]:
         """Up to ``count`` rows of frames to match frame ``i`` against, best first; none where no view has parallax.
 
-        The score is a bell over the median triangulation angle times the root of the number of shared points; a taken
-        view damps those at the same place, so that both directions and later visits are taken too.
+        The score is a bell over the median triangulation angle times the overlap of the pictures times the root of the
+        number of shared points; a taken view damps those at the same place, so that both directions and later visits
+        are taken too.
         """
         place = SAME_PLACE * self._median_depth(i)
         return take_apart(self._photo_scores(i), count, lambda best: DAMPING * self._same_place(best, place))
@@ -117,10 +118,10 @@ class StereoViews:
         angle, shared = self._angle_deg[i], self._shared[i]
         side = np.where(angle < BEST_ANGLE_DEG, NARROW_DEG, WIDE_DEG)
         bell = np.maximum(_bell((angle - BEST_ANGLE_DEG) / side), FAINT)
-        # Without points to say so, overlap counts like the fewest points: such views come after those that are sure.
+        # Without points to say so, a pair counts like one of the fewest: such views come after those that are sure.
         unsure = (self._own_points[i] < FEW_OWN) | (self._own_points < FEW_OWN)
-        count = np.where(shared >= FEW_SHARED, shared, np.where(unsure, FEW_SHARED * self._overlap[i] ** 2, 0.0))
-        score = bell * np.sqrt(np.minimum(count, ENOUGH_SHARED))
+        count = np.where(shared >= FEW_SHARED, shared, np.where(unsure, FEW_SHARED, 0))
+        score = bell * self._overlap[i] * np.sqrt(np.minimum(count, ENOUGH_SHARED))
         usable = (
             self._may_help & (angle >= MIN_ANGLE_DEG) & (angle <= MAX_ANGLE_DEG) & (self._overlap[i] >= MIN_OVERLAP)
         )
@@ -164,9 +165,13 @@ class StereoViews:
         return z[cKDTree(pixels).query(np.stack(_cell_pixels(self._views[i].camera), axis=1))[1]]
 
     def _shared_points(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) how many points frame ``i`` shares with each frame, and the median angle of the rays there, degrees."""
+        """(N,) how many points frame ``i`` shares with each later row, and the median angle of the rays there, degrees.
+
+        0 for the rows before, which have been asked already.
+        """
         rows = np.flatnonzero(self._sees[i])
-        frame, which = np.nonzero(self._sees[:, rows])
+        frame, which = np.nonzero(self._sees[i:, rows])
+        frame += i
         points = self._points[rows][which]
         angle_deg = _opening_deg(points - self._centres[i], points - self._centres[frame])
         return _medians(angle_deg, frame, len(self._views))
