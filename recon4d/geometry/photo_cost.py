@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,6 +18,9 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 VARIANCE_FLOOR = 4.0  # grey levels squared: what has less contrast than the camera's noise looks like nothing
+LARGEST = 2**24  # pixels of a picture: up to here float32 counts them exactly
+CHUNK = 32  # pixels of a row that the compiled loops take at once; what is left over is slow
+BLOCK = 16  # labels moved from planes to pixels at once: a line of the cache
 NUMERIC = {"contract", "arcp", "nsz"}  # not nnan: NaN marks what a view does not see
 
 
@@ -32,6 +36,8 @@ class GreyView:
         object.__setattr__(self, "grey", np.ascontiguousarray(self.grey, dtype=np.float32))
         if self.grey.shape != self.camera.shape:
             raise ValueError(f"GreyView: the picture is {self.grey.shape}, its camera {self.camera.shape}")
+        if self.grey.size > LARGEST:
+            raise ValueError(f"GreyView: {self.grey.size} pixels are more than {LARGEST}")
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,22 @@ class Labels:
     step: float  # inverse scene units
     count: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", np.ascontiguousarray(self.base, dtype=np.float32))
+        if self.base.ndim != 2 or self.count < 1:
+            raise ValueError(
+                f"Labels: {self.count} labels on a surface {self.base.shape}; (H, W) and at least 1 needed"
+            )
+
     @classmethod
     def sweep(cls, shape: tuple[int, int], near: float, far: float, count: int) -> Labels:
-        """Planes parallel to the picture, evenly spaced in inverse depth, from ``far`` (label 0) to ``near``."""
+        """Planes parallel to the picture, evenly spaced in inverse depth, from ``far`` (label 0) to ``near``.
+
+        Raises:
+            ValueError: not 0 < near < far, or fewer than two planes.
+        """
+        if not (0 < near < far and count >= 2):
+            raise ValueError(f"Labels.sweep: {count} planes from {near} to {far}; two, and 0 < near < far, are needed")
         base = np.full(shape, 1.0 / far, dtype=np.float32)
         return cls(base, (1.0 / near - 1.0 / far) / (count - 1), count)
 
@@ -58,6 +77,24 @@ class Labels:
         return self.base + np.float32(self.step) * label
 
 
+class _Own(NamedTuple):
+    """What is known of the reference picture before another view is asked."""
+
+    padded: np.ndarray  # (H, W + 2 radius) grey levels minus 128, zeros beyond the border
+    mean: np.ndarray  # (H, W) of the window
+    inverse_std: np.ndarray  # (H, W) of the window
+    share: np.ndarray  # (W,) 1 / columns of the window, cut off at the border
+
+
+class _Other(NamedTuple):
+    """A view to compare with; `pixel_warp` says what ``turn`` and ``shift`` are."""
+
+    grey: np.ndarray  # of any size
+    turn: np.ndarray  # (3, 3)
+    shift: np.ndarray  # (3,)
+    weight: np.ndarray  # (H, W) on the reference picture
+
+
 def photo_costs(
     reference: GreyView,
     others: Sequence[GreyView],
@@ -69,7 +106,7 @@ def photo_costs(
 
     Args:
         reference: (H, W), the picture whose pixels are asked about.
-        others: views to compare with, of any size.
+        others: views to compare with, of any size from 2 x 2.
         labels: (H, W) and K depths.
         radius: of the window, pixels.
         visible: per view, (H, W) bool or float on the reference picture, or None: how much the view counts at a
@@ -79,23 +116,27 @@ def photo_costs(
         (H, W, K) float32, 0 (the same) .. 1 (unlike); 1 where no other view that counts sees the whole window.
 
     Raises:
-        ValueError: labels or ``visible`` do not match the picture, or a window below one pixel.
+        ValueError: labels or ``visible`` do not match the picture, a window or a view has too few pixels.
 
     Source: zero-mean normalised cross-correlation with a floor on the variances, so that flat windows match nothing.
     """
     height, width = reference.grey.shape
     weights = _weights(reference, others, labels, radius, visible)
-    total = np.zeros((labels.count, height, width), dtype=np.float32)
-    seen = np.zeros((labels.count, height, width), dtype=np.float32)
-    grey = reference.grey - np.float32(128)
-    mean, inverse_std = _statistics(grey, radius)
-    for other, weight in zip(others, weights):
-        turn, shift = pixel_warp(reference, other)
-        _add_view(
-            grey, mean, inverse_std, other.grey, weight, turn, shift, labels.base, labels.step, radius, total, seen
-        )
+    own = _own(reference.grey, radius)
+    views = [_Other(view.grey, *pixel_warp(reference, view), weight) for view, weight in zip(others, weights)]
+    window = (0,) * (2 * radius + 1)
     costs = np.empty((height, width, labels.count), dtype=np.float32)
-    _average(total, seen, costs)
+    block = np.empty((min(BLOCK, labels.count), height, width), dtype=np.float32)
+    total, seen = np.empty((2, height, width), dtype=np.float32)  # of one label: small enough for the cache
+    for first in range(0, labels.count, BLOCK):
+        planes = block[: labels.count - first]
+        for k, plane in enumerate(planes, first):
+            total[:] = seen[:] = 0
+            for view in views:
+                _add_view(own, view, (labels.base, np.float32(labels.step * k)), window, total, seen)
+            plane[:] = 1
+            np.divide(total, seen, out=plane, where=seen > 0)
+        costs[:, :, first : first + BLOCK] = np.moveaxis(planes, 0, 2)
     return costs
 
 
@@ -106,6 +147,9 @@ def _weights(reference, others, labels, radius, visible):
         raise ValueError(f"photo_costs: the labels are {labels.base.shape}, the picture {shape}")
     if radius < 0:
         raise ValueError(f"photo_costs: a window of radius {radius} has no pixel")
+    for view in others:
+        if min(view.grey.shape) < 2:
+            raise ValueError(f"photo_costs: a view of {view.grey.shape} pixels has none to read between")
     if visible is None:
         visible = [None] * len(others)
     if len(visible) != len(others):
@@ -116,6 +160,15 @@ def _weights(reference, others, labels, radius, visible):
         if weight.shape != shape:
             raise ValueError(f"photo_costs: what a view sees is {weight.shape}, the picture {shape}")
     return weights
+
+
+def _own(grey, radius):
+    grey = grey - np.float32(128)  # small numbers, so that their squares stay exact
+    mean, inverse_std = _statistics(grey, radius)
+    x = np.arange(grey.shape[1])
+    columns = np.minimum(x + radius + 1, len(x)) - np.maximum(x - radius, 0)
+    padded = np.pad(grey, ((0, 0), (radius, radius)))
+    return _Own(padded, mean, inverse_std, (1 / columns).astype(np.float32))
 
 
 def pixel_warp(reference: GreyView, other: GreyView) -> tuple[np.ndarray, np.ndarray]:
@@ -153,44 +206,70 @@ def _statistics(grey, radius):
     return mean, inverse_std
 
 
-@njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _add_view(grey, mean, inverse_std, other, weight, turn, shift, base, step, radius, total, seen):
-    """Add one view's costs to ``total`` (K, H, W) and its weight to ``seen`` where it sees the whole window."""
-    count, height, width = total.shape
-    size = 2 * radius + 1
-    padded = width + 2 * radius
-    warped = np.zeros(padded, dtype=np.float32)  # zeros beyond the border add nothing to a window
-    own = np.zeros(padded, dtype=np.float32)
-    sums = np.zeros((3, size, width), dtype=np.float32)  # a ring of rows, summed along x: other, other^2, other * own
-    per_column = np.empty(width, dtype=np.float32)
-    for x in range(width):
-        per_column[x] = np.float32(1) / np.float32(min(width, x + radius + 1) - max(0, x - radius))
-    for k in range(count):
-        away = np.float32(step * k)
-        sums[:] = 0
-        for y in range(height + radius):
-            slot = y % size
-            if y < height:
-                _warp_row(other, turn, shift, base[y], away, np.float32(y) + np.float32(0.5), warped[radius:])
-                own[radius : radius + width] = grey[y]
-                _sum_along(warped, own, size, sums[0, slot], sums[1, slot], sums[2, slot])
-            else:
-                sums[:, slot] = 0
-            row = y - radius
-            if row >= 0:
-                per_row = np.float32(1) / np.float32(min(height, row + radius + 1) - max(0, row - radius))
-                own_look = (mean[row], inverse_std[row], weight[row])
-                _add_row(sums, per_row, per_column, own_look, total[k, row], seen[k, row])
+@njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
+def _add_view(own, other, depths, window, total, seen):
+    """Add one view's costs for one label to ``total`` (H, W), and its weight to ``seen``, where it sees the window.
+
+    Rows are warped one after the other; their sums along x wait in a ring until the window's last row is there. Only
+    the span of a row that the view sees is worked on: often less than half.
+
+    Args:
+        depths: base (H, W) and what the label adds to it, inverse scene units.
+        window: a tuple as long as the window is wide; its length is known to the compiler, which unrolls the sums.
+    """
+    base, away = depths
+    height, width = total.shape
+    size = len(window)
+    radius = size // 2
+    place = np.empty(width, dtype=np.int32)
+    beyond = np.empty((2, width), dtype=np.float32)
+    warped = np.zeros(width + 2 * radius, dtype=np.float32)  # zeros beyond the border add nothing to a window
+    ring = np.zeros((3, size, width), dtype=np.float32)  # other, other^2, other * own
+    begin, end = np.zeros(size, dtype=np.int64), np.full(size, width)  # the spans of the rows of the ring
+    sums = np.empty((3, width), dtype=np.float32)
+    for y in range(height + radius):
+        slot = y % size
+        if y < height:
+            _project_row(other, base[y], away, y, place, beyond[0], beyond[1])
+            left, right = _span(beyond[0])
+            _sample_row(other.grey, place[left:right], beyond[0, left:], beyond[1, left:], warped[left + radius :])
+            warped[left : left + radius] = np.float32(0) if left == 0 else np.float32(np.nan)
+            warped[right + radius : right + 2 * radius] = np.float32(0) if right == width else np.float32(np.nan)
+            begin[slot], end[slot] = left, right
+            _sum_along(
+                warped[left:],
+                own.padded[y, left:],
+                window,
+                ring[0, slot, left:right],
+                ring[1, slot, left:],
+                ring[2, slot, left:],
+            )
+        else:
+            ring[:, slot] = 0
+            begin[slot], end[slot] = 0, width
+        row = y - radius
+        first, last = begin.max(), end.min()
+        if row < 0 or first >= last:
+            continue
+        for i in range(3):
+            _sum_down(ring[i], np.uint64(first), window, sums[i, : last - first])
+        share = np.float32(1) / np.float32(min(height, row + radius + 1) - max(0, row - radius))
+        look = (own.mean[row, first:], own.inverse_std[row, first:], other.weight[row, first:])
+        _add_row(sums, share, own.share[first:], look, total[row, first:last], seen[row, first:last])
 
 
-@njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _warp_row(other, turn, shift, base, away, y, warped):
-    """Grey levels (bilinear, minus 128) of the other view at a row of pixels; NaN where it does not see them."""
-    height, width = other.shape
-    flat = other.ravel()
-    ax, ay, az = turn[0, 1] * y + turn[0, 2], turn[1, 1] * y + turn[1, 2], turn[2, 1] * y + turn[2, 2]
+@njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
+def _project_row(other, base, away, y, place, fu, fv):
+    """Where a row of pixels lies in the other view: between the pixel ``place`` of the flat picture and the next ones.
+
+    The fractions are ``fu`` to the right, ``fv`` downwards; ``fu`` is NaN where the view does not see the pixel.
+    """
+    turn, shift = other.turn, other.shift
+    height, width = other.grey.shape
+    stride, right, bottom = np.float32(width), np.float32(width - 1), np.float32(height - 1)
     half = np.float32(0.5)
-    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    y = np.float32(y) + half
+    ax, ay, az = turn[0, 1] * y + turn[0, 2], turn[1, 1] * y + turn[1, 2], turn[2, 1] * y + turn[2, 2]
     for i in range(len(base)):
         x = np.float32(i) + half
         d = base[i] + away
@@ -201,57 +280,75 @@ def _warp_row(other, turn, shift, base, away, y, warped):
         inside = (z > 0) & (d > 0) & (u >= 0) & (v >= 0) & (u < right) & (v < bottom)
         u = u if inside else np.float32(0)
         v = v if inside else np.float32(0)
-        column, row = np.int32(u), np.int32(v)
-        fu, fv = u - np.float32(column), v - np.float32(row)
-        at = np.uint32(row * width + column)
+        column, row = np.floor(u), np.floor(v)
+        place[i] = np.int32(row * stride + column)  # whole numbers, see LARGEST
+        fu[i] = u - column if inside else np.float32(np.nan)
+        fv[i] = v - row
+
+
+@njit(cache=True, nogil=True)
+def _span(values):
+    """First and one past the last that is not NaN, widened to multiples of CHUNK; empty where all of it is."""
+    left, right = len(values), 0
+    for start in range(0, len(values), CHUNK):
+        if _any_known(values[start : start + CHUNK]):
+            left, right = min(left, start), min(start + CHUNK, len(values))
+    return left, max(left, right)
+
+
+@njit(cache=True, nogil=True)
+def _any_known(values):
+    count = 0
+    for x in range(len(values)):
+        count += values[x] == values[x]
+    return count > 0
+
+
+@njit(cache=True, nogil=True, fastmath=NUMERIC)
+def _sample_row(grey, place, fu, fv, warped):
+    """Grey levels (bilinear, minus 128); indices are unsigned, as those below 0 would have to be tested for."""
+    flat, width = grey.ravel(), np.uint32(grey.shape[1])
+    for i in range(len(place)):
+        at = np.uint32(place[i])
         below = np.uint32(at + width)
-        upper = flat[at] + fu * (flat[at + np.uint32(1)] - flat[at])
-        lower = flat[below] + fu * (flat[below + np.uint32(1)] - flat[below])
-        value = upper + fv * (lower - upper) - np.float32(128)
-        warped[i] = value if inside else np.float32(np.nan)
+        upper = flat[at] + fu[i] * (flat[at + np.uint32(1)] - flat[at])
+        lower = flat[below] + fu[i] * (flat[below + np.uint32(1)] - flat[below])
+        warped[i] = upper + fv[i] * (lower - upper) - np.float32(128)
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _sum_along(warped, own, size, s, ss, so):
-    """Sums of other, other^2 and other * own over ``size`` pixels along a row."""
+def _sum_along(warped, own, window, s, ss, so):
+    """Sums of other, other^2 and other * own over the window's width."""
     for x in range(len(s)):
-        s[x] = 0
-        ss[x] = 0
-        so[x] = 0
-    for j in range(size):
-        for x in range(len(s)):
+        a, b, c = np.float32(0), np.float32(0), np.float32(0)
+        for j in range(len(window)):
             value = warped[x + j]
-            s[x] += value
-            ss[x] += value * value
-            so[x] += value * own[x + j]
+            a += value
+            b += value * value
+            c += value * own[x + j]
+        s[x], ss[x], so[x] = a, b, c
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _add_row(sums, per_row, per_column, own_look, total, seen):
-    mean, inverse_std, weight = own_look
-    size = sums.shape[1]
+def _sum_down(rows, start, window, sums):
+    """Sums of the rows of the ring from column ``start`` on."""
+    for x in range(len(sums)):
+        s = np.float32(0)
+        for j in range(len(window)):
+            s += rows[j, start + np.uint64(x)]
+        sums[x] = s
+
+
+@njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
+def _add_row(sums, share, shares, look, total, seen):
+    mean, inverse_std, weight = look
     floor = np.float32(VARIANCE_FLOOR)
     for x in range(len(total)):
-        s, ss, so = np.float32(0), np.float32(0), np.float32(0)
-        for j in range(size):
-            s += sums[0, j, x]
-            ss += sums[1, j, x]
-            so += sums[2, j, x]
-        n = per_row * per_column[x]
-        m = s * n
-        variance = max(ss * n - m * m, np.float32(0)) + floor
-        zncc = (so * n - m * mean[x]) * inverse_std[x] / np.sqrt(variance)
+        n = share * shares[x]
+        m = sums[0, x] * n
+        variance = max(sums[1, x] * n - m * m, np.float32(0)) + floor
+        zncc = (sums[2, x] * n - m * mean[x]) * inverse_std[x] / np.sqrt(variance)
         cost = min(max(np.float32(1) - zncc, np.float32(0)), np.float32(1))
         known = zncc == zncc
         total[x] += weight[x] * cost if known else np.float32(0)
         seen[x] += weight[x] if known else np.float32(0)
-
-
-@njit(cache=True, nogil=True)
-def _average(total, seen, costs):
-    count, height, width = total.shape
-    for y in range(height):
-        for k in range(count):
-            for x in range(width):
-                n = seen[k, y, x]
-                costs[y, x, k] = total[k, y, x] / n if n > 0 else np.float32(1)
