@@ -53,6 +53,11 @@ class Provenance(IntEnum):
     COMPLETED = 3  # filled from its surroundings
     GENERATED = 4  # made up by a generative model
 
+    @classmethod
+    def first_hand(cls, provenance: np.ndarray) -> np.ndarray:
+        """Bool, shaped like ``provenance``: the frame's own word, not what it was told or what fills a hole."""
+        return np.asarray(provenance) <= cls.FITTED
+
 
 @dataclass(frozen=True)
 class DepthMap:
@@ -61,13 +66,20 @@ class DepthMap:
     kind: DepthKind
     values: np.ndarray  # (H, W) float32
     valid: np.ndarray  # (H, W) bool
-    confidence: np.ndarray  # (H, W) float32, 0..1
+    confidence: (
+        np.ndarray
+    )  # (H, W) float32, 0..1: chance to lie within 5 % of the truth; 1 when the source says nothing
     provenance: np.ndarray  # (H, W) uint8, see Provenance
 
     def __post_init__(self) -> None:
         _check_grids(self, values=np.float32, valid=bool, confidence=np.float32, provenance=np.uint8)
         if not np.isfinite(self.values[self.valid]).all():
             raise ValueError("DepthMap: a valid value is not finite")
+
+    @property
+    def is_evidence(self) -> np.ndarray:
+        """(H, W) bool: valid, first-hand, and more likely right than not."""
+        return self.valid & Provenance.first_hand(self.provenance) & (self.confidence >= 0.5)
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,10 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
     primary, *others = (SourceDepth.of(workspace, name) for name in sources)
     frames, views, sky = _read(workspace, trajectory, (primary, *others), options, part)
     check_order(frames, primary.kind)
+    if not primary.kind.has_gain:
+        part.progress.say(
+            "  the depth is in scene units already: it is only checked at the sparse points, nothing is fitted"
+        )
     joints = window_joints(workspace, primary.name, trajectory)
     settings = FitSettings(options.min_points, options.step, options.correction)
     clip = align_clip(frames, primary, others, joints, settings, part.progress)
@@ -278,22 +282,24 @@ def aligned(depth: DepthMap, frame: FrameEvidence, clip: ClipAlignment, i: int, 
             "--align.max-depth-ratio) outside the sky: check --depth.kind, or leave the frame out"
         )
     z = np.where(valid, z, 0.0)
+    relative = _relative_sigma(depth, clip, i, sigma, width, height)
     row = np.arange(height) * depth.values.shape[0] // height
     column = np.arange(width) * depth.values.shape[1] // width
-    return SceneDepth(
-        z, valid, z * _relative_sigma(clip, i, sigma, width, height), depth.provenance[np.ix_(row, column)]
-    )
+    return SceneDepth(z, valid, z * relative, depth.provenance[np.ix_(row, column)])
 
 
 def _relative_sigma(
-    clip: ClipAlignment, i: int, sigma: tuple[float, float], width: int, height: int
-) -> np.ndarray | float:
+    depth: DepthMap, clip: ClipAlignment, i: int, sigma: tuple[float, float], width: int, height: int
+) -> np.ndarray:
+    """(height, width) relative standard deviation."""
     from recon4d.geometry.depth_sigma import relative_sigma
+    from recon4d.geometry.doubt import doubted_sigma, is_doubted
     from recon4d.geometry.resample import resize_grid
 
-    if clip.curve is None:
-        return sigma[0]
-    small = sigma[1] * relative_sigma(clip.priors[i], clip.curve)
+    small = np.full((1, 1), sigma[0]) if clip.curve is None else sigma[1] * relative_sigma(clip.priors[i], clip.curve)
+    if is_doubted(depth.confidence[depth.valid], depth.provenance[depth.valid]):
+        usual, _ = resize_grid(small, np.ones(small.shape, dtype=bool), *depth.values.shape[::-1])
+        small = doubted_sigma(usual, depth.confidence, depth.provenance)
     return resize_grid(small, np.ones(small.shape, dtype=bool), width, height)[0]
 
 

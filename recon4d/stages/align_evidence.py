@@ -45,6 +45,8 @@ class FrameEvidence:
     d: np.ndarray  # (K,) source values there
     held: SeenPoints  # points that take no part in any fit
     held_d: np.ndarray  # (M,) source values there
+    held_confidence: np.ndarray  # (M,) what the source says of them, 0..1
+    held_provenance: np.ndarray  # (M,) see `Provenance`
     values: np.ndarray  # (h, w) float32 source values on the small grid; NaN where not valid
     contrast: Stiffness
     anchors: tuple[AnchorSamples, ...]  # in the order of the other sources
@@ -149,6 +151,8 @@ class EvidenceReader:
             d=d,
             held=held,
             held_d=held_d,
+            held_confidence=_at(depth.confidence, *_on_grid(depth, view, held.x, held.y)),
+            held_provenance=_at(depth.provenance, *_on_grid(depth, view, held.x, held.y)),
             values=_small(depth, view, hidden),
             contrast=self._pictures[i].contrast,
             anchors=tuple(self._anchor(name, source, view, seen, hidden) for source in self._others),
@@ -167,6 +171,7 @@ class EvidenceReader:
         self, name: str, source: SourceDepth, view: View, seen: SeenPoints, hidden: np.ndarray | None
     ) -> AnchorSamples:
         depth = self._workspace.depth_map(name, source.name)
+        depth = replace(depth, valid=depth.is_evidence)
         x, y = _even_places(view, ANCHOR_SIDE)
         d, valid = _sampled(depth, view, x, y)
         if hidden is not None:
@@ -232,17 +237,22 @@ def _either(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
     return b if a is None else a if b is None else a | b
 
 
-def _at(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    height, width = mask.shape
-    return mask[np.clip(y.astype(int), 0, height - 1), np.clip(x.astype(int), 0, width - 1)]
+def _at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    height, width = grid.shape
+    return grid[np.clip(y.astype(int), 0, height - 1), np.clip(x.astype(int), 0, width - 1)]
 
 
 def _sampled(depth: DepthMap, view: View, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Source values at pixels of the picture, and which are valid."""
     from recon4d.geometry.resample import sample_grid
 
+    return sample_grid(depth.values, depth.valid, *_on_grid(depth, view, x, y))
+
+
+def _on_grid(depth: DepthMap, view: View, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of the picture as pixels of the source's grid."""
     height, width = depth.values.shape
-    return sample_grid(depth.values, depth.valid, x * (width / view.camera.width), y * (height / view.camera.height))
+    return x * (width / view.camera.width), y * (height / view.camera.height)
 
 
 def _even_places(view: View, side: int) -> tuple[np.ndarray, np.ndarray]:

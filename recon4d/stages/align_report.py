@@ -129,11 +129,14 @@ def held_out_errors(
     frames: Sequence[FrameEvidence], clip: ClipAlignment, rows: Sequence[FitRow], sensor: bool
 ) -> HeldOutErrors | None:
     """Errors at all held-out points of the clip, against the sigma their pixels were given."""
+    from recon4d.geometry.doubt import doubted_sigma
+
     error, sigma = [], []
     for i, (f, row) in enumerate(zip(frames, rows)):
         error.append(np.abs(residuals(clip, i, f.held_d, f.held)))
         usual, factor = frame_sigma(row, sensor), sigma_factor(rows, i)
-        sigma.append(_sigma_at(clip, i, f, usual, factor))
+        good = _sigma_at(clip, i, f, usual, factor)
+        sigma.append(doubted_sigma(good, f.held_confidence, f.held_provenance))
     error, sigma = np.concatenate(error), np.concatenate(sigma)
     if not len(error):
         return None
@@ -147,7 +150,7 @@ def held_out_errors(
 
 
 def _sigma_at(clip: ClipAlignment, i: int, f: FrameEvidence, usual: float, factor: float) -> np.ndarray:
-    """(M,) relative sigma at the held-out points."""
+    """(M,) relative sigma at the held-out points, before the source's own doubts."""
     from recon4d.geometry.depth_sigma import relative_sigma
     from recon4d.geometry.resample import sample_grid
 

@@ -12,6 +12,7 @@ import numpy as np
 from recon4d.errors import FuseError
 from recon4d.progress import Progress
 from recon4d.scene.cloud import PointCloud
+from recon4d.scene.depth import Provenance
 from recon4d.scene.mesh import DepthMesh, TriMesh
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.scene.transforms import Rigid3
@@ -113,7 +114,7 @@ def _typical_depths(workspace: Workspace, trajectory: Trajectory, part: StagePar
 
 
 class _Depths:
-    """Depth of frames, 0 where not valid; the last few are kept in memory."""
+    """Depth of frames, 0 where they cannot bear witness of their own; the last few are kept in memory."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.kept = workspace, OrderedDict()
@@ -121,7 +122,7 @@ class _Depths:
     def __call__(self, name: str) -> np.ndarray:
         if name not in self.kept:
             surface = self.workspace.scene_depth(name, self.workspace.surface_unit())
-            seen = _not_ignored(self.workspace, name, surface.valid)
+            seen = _not_ignored(self.workspace, name, surface.valid & Provenance.first_hand(surface.provenance))
             self.kept[name] = np.where(seen, surface.depth, np.float32(0))
         self.kept.move_to_end(name)
         while len(self.kept) > DEPTHS_IN_MEMORY:
@@ -217,10 +218,14 @@ def _placed(trajectory: Trajectory) -> list[str]:
 def _background(
     workspace: Workspace, options: FuseOptions, name: str, mesh: DepthMesh, counts: ViewCounts, views: int
 ) -> np.ndarray:
-    """(H, W) bool: pixels that belong to the background; never more views must agree than there are others."""
+    """(H, W) bool: pixels that belong to the background; never more views must agree than there are others.
+
+    Only first-hand ones: what a frame was told by others is theirs to give, and what fills a hole is nobody's evidence.
+    """
     from recon4d.geometry.meshing import well_joined
 
-    usable = _not_ignored(workspace, name, mesh.surface.valid & well_joined(mesh))
+    own = mesh.surface.valid & Provenance.first_hand(mesh.surface.provenance)
+    usable = _not_ignored(workspace, name, own & well_joined(mesh))
     return usable & counts.confirmed(min(options.min_agreeing, views - 1))
 
 
