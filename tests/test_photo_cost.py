@@ -143,7 +143,7 @@ def test_brightness_offset_changes_nothing_and_gain_only_the_floor():
 
 def wave(x, y):
     """A texture that is defined between pixels."""
-    return 128 + 60 * np.sin(3.8 * x + 0.6 * y) + 50 * np.sin(1.4 * x - 4.6 * y + 1)
+    return 128 + 60 * np.sin(7.6 * x + 1.2 * y) + 50 * np.sin(2.8 * x - 9.2 * y + 1)
 
 
 def plane_picture(camera, cam_from_world, normal, distance):
