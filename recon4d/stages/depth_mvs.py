@@ -84,7 +84,7 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
         "frames": len(trajectory),
         "windows": 0,
         "remarks": [],
-        "size": "x".join(map(str, _working_size(trajectory.cameras[0].shape[::-1], options.max_size))),
+        "size": "x".join(map(str, working_size(trajectory.cameras[0].shape[::-1], options.max_size))),
         "complete": options.complete,
         "shares": _shares(part.path, trajectory.names),
     }
@@ -101,7 +101,7 @@ class _Clip:
     ) -> None:
         self.looks = looks
         self._workspace, self._frames, self._views, self._options = workspace, list(trajectory), views, options
-        width, height = _working_size(trajectory.cameras[0].shape[::-1], options.max_size)
+        width, height = working_size(trajectory.cameras[0].shape[::-1], options.max_size)
         kept = max(2 * SETTLED_WITH, KEPT_BYTES // (FRAME_BYTES * width * height))
         self._picture = lru_cache(kept)(self._read_picture)
         self._grey = lru_cache(kept)(lambda i: self._picture(i).grey())
@@ -147,7 +147,7 @@ class _Clip:
         from recon4d.depth.multi_view import PosedPicture
 
         view, rgb = self._frames[i], self._workspace.picture(self._frames[i].name)
-        size = _working_size(rgb.shape[1::-1], self._options.max_size)
+        size = working_size(rgb.shape[1::-1], self._options.max_size)
         if size != rgb.shape[1::-1]:
             rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
@@ -211,7 +211,7 @@ def _warn_of_blind_frames(trajectory: Trajectory, views: StereoViews, part: Stag
         )
 
 
-def _working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
+def working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
     """(width, height) of a picture whose longer side has at most ``max_size`` pixels."""
     scale = min(1.0, max_size / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
