@@ -4,7 +4,7 @@ In a notebook::
 
     import recon4d
 
-    scene = recon4d.run("clip.mp4", "scene", options=recon4d.Options(depth=recon4d.DepthOptions(path="depth.npz")))
+    scene = recon4d.run("clip.mp4", "scene")
     cloud = scene.static_cloud()          # numpy arrays
     depth = scene.scene_depth("000000")   # z-depth of one frame
 """

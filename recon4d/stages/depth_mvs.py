@@ -7,6 +7,7 @@ threads changes nothing.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ MATCHED = 12  # other frames a frame is matched with
 SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
 LOOKS = "looks"  # folder in the part, gone when the depth is done
 KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
+BYTES_AT_WORK = 3000  # per pixel of a frame being matched: costs of about a hundred depths, a few times over
 FRAME_BYTES = 15  # per pixel: a picture in colour and in grey, and its look
 OTHERWISE = "or give depth with --depth.path"
 
@@ -60,7 +62,7 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
     views = _stereo_views(workspace, trajectory)
     clip = _Clip(workspace, trajectory, views, options, part.path / LOOKS)
     _warn_of_blind_frames(trajectory, views, part)
-    workers = options.workers or usable_cores()
+    workers = options.workers or _usual_workers(trajectory, options.max_size)
     row_of = {name: i for i, name in enumerate(trajectory.names)}
     clip.looks.mkdir(exist_ok=True)
     part.each(
@@ -209,6 +211,13 @@ def _warn_of_blind_frames(trajectory: Trajectory, views: StereoViews, part: Stag
             f"depth: mvs: {len(blind)} of {len(trajectory)} frames have no other frame to be matched with (such as "
             f"{blind[0]}): their depth is what others measured, or made up"
         )
+
+
+def _usual_workers(trajectory: Trajectory, max_size: int) -> int:
+    """One per core, but no more than fit into half of the machine's memory."""
+    width, height = working_size(trajectory.cameras[0].shape[::-1], max_size)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(usable_cores(), memory // 2 // (BYTES_AT_WORK * width * height)))
 
 
 def working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
