@@ -133,7 +133,7 @@ def _pulled(cost, wanted, weight, per_label, out):
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, inline="always")
 def _start(cost, target, out):
-    lowest = np.float32(np.inf)
+    lowest = np.float32(1e30)
     for k in range(len(cost)):
         value = cost[k]
         target[k] = value
