@@ -114,18 +114,56 @@ def test_score_against_a_readable_twin():
         assert views.others(i, 8) == expected
 
 
-def test_few_shared_points_make_a_worse_partner():
-    trajectory = path([[0, 0, 0], [-0.15, 0, 0], [0.15, 0, 0]])
+@pytest.mark.parametrize(("shared", "chosen"), [(150, [2, 1]), (50, [1, 2]), (9, [1])])
+def test_few_shared_points_make_a_worse_partner_or_none(shared, chosen):
+    """Frame 2 stands at the better angle, but sees mostly points that no other frame found."""
+    trajectory = path([[0, 0, 0], [-0.1, 0, 0], [0.12, 0, 0]])
     model = model_of(wall(1500), trajectory)
-    for kept, best in ((50, 1), (None, 2)):
-        thinned = dict(model.rows)
-        thinned["000002"] = model.rows["000002"][:kept]
-        if kept is None:
-            thinned["000001"] = model.rows["000001"][:50]
-        fewer = SparseModel(
-            model.points, model.error_px, np.full(1500, 3), model.angle_deg, model.colors, model.pixels, thinned
-        )
-        assert StereoViews(fewer, trajectory).others(0, 1) == [best]
+    visible = model.rows["000002"]
+    common = visible[np.isin(visible, model.rows["000000"])][:shared]
+    alone = np.setdiff1d(visible, common)
+    rows = {name: np.setdiff1d(r, alone) if name == "000002" else r for name, r in model.rows.items()}
+    points = np.concatenate([model.points, model.points[alone]])
+    rows["000002"] = np.concatenate([common, 1500 + np.arange(len(alone))])
+    count = len(points)
+    fewer = SparseModel(
+        points, np.ones(count), np.full(count, 3), np.full(count, 9.0), np.zeros((count, 3), np.uint8), {}, rows
+    )
+    assert StereoViews(fewer, trajectory).others(0, 3) == chosen
+
+
+def test_a_view_that_sees_little_of_the_picture_is_no_match_but_exchanges_depth():
+    trajectory = path([[0, 0, 0], [0.5, 0, 0], [0.5, 0, 0], [0.5, 0, 0]], [0, 0, 45, 58])
+    views = StereoViews(EMPTY, trajectory, typical_depth=8.0)
+    assert 0.15 < views._overlap[0, 2] < 0.3
+    assert 0 < views._overlap[0, 3] < 0.15
+    assert views.others(0, 3) == [1]
+    assert views.spread(0, 3) == [1, 2]
+
+
+def test_views_too_far_round_see_another_side():
+    turns = np.array([0.0, 25, 60])
+    centres = 3 * np.stack([-np.sin(np.radians(turns)), np.zeros(3), 1 - np.cos(np.radians(turns))], axis=1)
+    views = StereoViews(EMPTY, path(centres, turns), typical_depth=3.0)
+    assert views._overlap[0, 2] > 0.3
+    assert views.others(0, 3) == [1]
+    assert views.spread(0, 3) == [1]
+
+
+def test_where_the_camera_rests_few_frames_exchange_depth():
+    resting, elsewhere = np.zeros((40, 3)), along_x(7, 0.15)
+    trajectory = path(np.concatenate([resting, elsewhere]))
+    views = StereoViews(EMPTY, trajectory, typical_depth=3.0)
+    spread = views.spread(0, 8)
+    assert spread[:2] == [1, 2]
+    assert len(set(spread) & {40, 41, 42, 44, 45, 46}) >= 4
+
+
+def test_frames_of_one_place_are_spread_over_time():
+    views = StereoViews(EMPTY, path(np.zeros((41, 3))), typical_depth=3.0)
+    spread = views.spread(20, 9)
+    assert spread[:4] == [19, 21, 18, 22]
+    assert np.diff(np.sort([*spread[4:], 18, 22])).min() >= 3
 
 
 def test_a_later_visit_is_chosen_and_exchanges_depth():
@@ -155,12 +193,12 @@ def test_a_tripod_has_no_parallax(origin):
 def test_a_camera_that_only_turns_has_no_parallax_whatever_its_path_shakes():
     shaking = np.random.default_rng(1).normal(0, 0.003, (20, 3))
     trajectory = path(shaking, np.linspace(-40, 40, 20))
-    model = model_of(wall(2000), trajectory, angle_deg=0.3)
+    rng = np.random.default_rng(2)
+    ahead = np.stack([rng.uniform(-0.2, 0.2, 300), rng.uniform(-0.05, 0.05, 300), np.full(300, 0.2)], axis=1)
+    model = model_of(np.concatenate([ahead, wall(8000)]), trajectory, angle_deg=0.3)
     angles = model.angle_deg.copy()
-    angles[:60] = 5.0  # wrong points
-    model = SparseModel(
-        model.points, model.error_px, model.track_length, angles, model.colors, model.pixels, model.rows
-    )
+    angles[:300] = 3.0  # as they would be, if those points were right
+    model = SparseModel(**{**vars(model), "angle_deg": angles})
     views = StereoViews(model, trajectory)
     assert not views.has_parallax
     assert views.others(10, 4) == []
@@ -201,6 +239,8 @@ def test_without_points_the_poses_decide():
     assert views.has_parallax
     assert set(views.others(6, 2)) == {5, 7}
     np.testing.assert_allclose(views.near_far(6), (3 * BLIND_MARGINS[0], 3 * BLIND_MARGINS[1]), rtol=1e-9)
+    away = path(np.concatenate([centres[3:8], centres[2:9]]), [*turns[3:8], *(turns[2:9] + 180)])
+    np.testing.assert_allclose(StereoViews(EMPTY, away).near_far(0)[0], 3 * BLIND_MARGINS[0], rtol=1e-9)
     told = StereoViews(EMPTY, trajectory, typical_depth=1.5)
     np.testing.assert_allclose(told.near_far(0), (1.5 * BLIND_MARGINS[0], 1.5 * BLIND_MARGINS[1]), rtol=1e-9)
 
@@ -241,9 +281,9 @@ def test_depth_range_by_hand():
 
 
 def test_depth_range_of_a_frame_without_points_comes_from_what_others_found():
-    """It stands a metre behind the others, so the wall is a metre farther; a wall behind it does not count."""
+    """It stands a metre behind the others, so the wall is a metre farther; what it cannot see does not count."""
     trajectory = path([[0, 0, 0], [0.1, 0, 0], [0.2, 0, 0], [0.1, 0, -1]], origin=PoseOrigin.MEASURED)
-    points = np.concatenate([wall(800, 2.0), wall(200, -9.0)])
+    points = np.concatenate([wall(9000, 2.0), wall(200, -9.0), wall(500, 9.0)])
     near, far = StereoViews(model_of(points, trajectory, unseen_by={3}), trajectory).near_far(3)
     assert (near, far) == pytest.approx((3 * MARGINS[0], 3 * MARGINS[1]))
 
