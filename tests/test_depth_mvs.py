@@ -22,10 +22,9 @@ from recon4d.poses.models import write_model
 from recon4d.poses.undistort import pinhole_model
 from recon4d.scene.depth import DepthKind, Provenance
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
-from recon4d.stages import align, depth
+from recon4d.stages import align, depth, depth_mvs
 from recon4d.stages.common import stage_key
 from recon4d.stages.depth import DepthOptions, source_names, unit_options
-from recon4d.stages.depth_mvs import working_size
 from recon4d.workspace import RECORD, Workspace
 
 
@@ -134,6 +133,32 @@ def test_choice_is_said(workspace, made, tmp_path):
     ]
 
 
+def announced(workspace: Workspace, options: DepthOptions) -> list[str]:
+    heard = Heard()
+    pipeline.announce(workspace, ("depth", "align"), pipeline.Options(depth=options), Path("clip.mp4"), heard)
+    return heard.lines
+
+
+def test_change_of_source_or_size_is_announced(made, workspace, tmp_path):
+    np.savez(tmp_path / "d.npz", depth=np.stack([frame.depth for frame in made.frames]))
+    given = DepthOptions(path=tmp_path / "d.npz")
+    depth.run(workspace, DepthOptions())
+    align.run(workspace, align.AlignOptions())
+    assert announced(workspace, DepthOptions(workers=1)) == []
+    assert announced(workspace, DepthOptions(max_size=100)) == [
+        "redoing depth/mvs, then align: changed: --depth.max-size"
+    ]
+    assert announced(workspace, given) == ["redoing align: depth/precomputed came to it and depth/mvs no longer counts"]
+    assert announced(workspace, replace(given, source="mvs,precomputed")) == [
+        "redoing align: depth/precomputed came to it"
+    ]
+    depth.run(workspace, given)
+    assert list(pipeline.idle_units(workspace)) == ["depth/mvs"]
+    before = (workspace.unit_dir("depth/precomputed") / RECORD).stat().st_mtime_ns
+    depth.run(workspace, replace(given, source="precomputed", complete=False))
+    assert (workspace.unit_dir("depth/precomputed") / RECORD).stat().st_mtime_ns == before
+
+
 # -- what is made --------------------------------------------------------------------------------------------------
 
 
@@ -155,7 +180,16 @@ def test_depth_is_that_of_the_scene_and_the_record_tells_how_it_came(made, works
 
 def test_working_size_is_the_longer_side():
     sizes = {(640, 480): (320, 240), (480, 640): (240, 320), (300, 200): (300, 200), (3000, 3): (320, 1)}
-    assert {size: working_size(size, 320) for size in sizes} == sizes
+    assert {size: depth_mvs.working_size(size, 320) for size in sizes} == sizes
+
+
+def test_frames_at_a_time_fit_the_cores_and_half_the_memory(made, monkeypatch):
+    monkeypatch.setattr(depth_mvs, "usable_cores", lambda: 16)
+    memory_gb = 6
+    monkeypatch.setattr(depth_mvs.os, "sysconf", {"SC_PHYS_PAGES": memory_gb << 18, "SC_PAGE_SIZE": 1 << 12}.get)
+    large = replace(made.trajectory, cameras=(made.scene.camera.resized(1280, 960),) * COUNT)
+    usual = [depth_mvs._usual_workers(large, size) for size in (320, 640, 1280, 4000)]
+    assert usual == [13, 3, 1, 1]  # 3 GB over 230 MB, 922 MB, 3.7 GB
 
 
 def test_number_of_threads_changes_no_bit(made, tmp_path):
@@ -308,6 +342,22 @@ def test_partner_of_given_depth_is_kept_beside_it(made, workspace, tmp_path):
     assert swapped.summary["source"] == "mvs"
     name = made.frames[2].name
     np.testing.assert_array_equal(workspace.scene_depth(name).depth, workspace.depth_map(name, "mvs").values)
+
+
+def test_completed_depth_anchors_nothing(made, workspace, tmp_path):
+    np.savez(tmp_path / "d.npz", disparity=np.stack([0.5 / frame.depth + 0.1 for frame in made.frames]))
+    depth.run(workspace, DepthOptions(source="precomputed,mvs", path=tmp_path / "d.npz"))
+    for frame in made.frames:
+        given = workspace.depth_map(frame.name, "mvs")
+        values, origin = given.values.copy(), given.provenance.copy()
+        values[:, :32] *= 3
+        origin[:, :32] = Provenance.COMPLETED
+        changed = replace(given, values=values, provenance=origin)
+        write_depth_map(workspace.unit_dir("depth/mvs") / f"{frame.name}.npz", changed)
+    align.run(workspace, align.AlignOptions(min_points=5))
+    ratio = np.stack([workspace.scene_depth(f.name).depth * TRUTH_FROM_SCENE.scale / f.depth for f in made.frames])
+    still = np.stack([f.object_id == 0 for f in made.frames])
+    assert np.median(np.abs(ratio - 1)[:, :, :32][still[:, :, :32]]) < 0.08
 
 
 def test_align_passes_it_through_and_tells_how_sure_it_is(made, workspace):

@@ -35,8 +35,8 @@ class DepthOptions:
     """Where depth comes from."""
 
     source: str = AUTO
-    """Depth source, or several with commas; the first is the primary one. precomputed: files you have (--path); mvs:
-    multi-view stereo on the pictures; auto: precomputed where --path names one, else mvs."""
+    """Depth source, or several with commas; the first is the primary one. auto: precomputed where --path names depth,
+    else mvs; precomputed: files you have; mvs: multi-view stereo on the pictures of a moving camera."""
     path: Path | None = field(default=None, metadata=BY_CONTENT)
     """For precomputed: an .npz or .npy stack (frames, height, width), or a folder with a file per frame."""
     kind: KINDS = "auto"
@@ -61,11 +61,11 @@ class DepthOptions:
     primary depth, or is that itself where align names it. METRES is what 1 stands for (as metres-per-value); its rows
     are matched by name or by their number."""
     max_size: int = field(default=320, metadata=OF_MVS)
-    """For mvs: longest side (pixels) of the pictures it works on. Twice as much takes eight times as long."""
+    """For mvs: longest side (pixels) of the pictures it works on. Twice as many take four times as long or more."""
     complete: bool = field(default=True, metadata=OF_MVS)
     """For mvs: also give depth where nothing was measured, marked as seen in another frame or completed."""
     workers: int | None = field(default=None, metadata=OF_MVS)
-    """For mvs: frames at a time; without it one per core. It changes nothing but time and memory."""
+    """For mvs: frames at a time; without it one per core, as far as memory goes. The result is the same."""
 
 
 def run(workspace: Workspace, options: DepthOptions, progress: Progress | None = None) -> list[StageRecord]:
