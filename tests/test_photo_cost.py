@@ -204,6 +204,19 @@ def test_views_that_look_elsewhere_cost_one_and_change_no_other():
     )
 
 
+@pytest.mark.parametrize("shift_px", [0.75, 30.75, 31.75, 32.75, 63.75])
+@pytest.mark.parametrize("side", [1, -1])
+def test_windows_count_up_to_where_the_view_ends(shift_px, side):
+    """Also where that is between two of the stretches that rows are worked on in."""
+    y, x = np.mgrid[:7, :128].astype(np.float32)
+    here, there = (128 + 60 * np.sin(0.9 * at + 0.4 * y) for at in (x, x + side * shift_px))
+    depth = 4.0
+    other = view(there, (side * shift_px * depth / FOCAL, 0, 0))
+    seen = photo_costs(view(here), [other], flat_labels(here.shape, depth))[2, :, 0] < 1
+    ends = math.ceil(shift_px) + 2  # the first pixel that is seen, and the radius of its window
+    np.testing.assert_array_equal(seen, x[0] >= ends if side > 0 else x[0] <= 127 - ends)
+
+
 def test_pixels_without_a_surface_cost_one_and_spoil_only_their_windows():
     grey, others = noise(), [view(noise(seed=2), (0.1, 0, 0))]
     whole = flat_labels(grey.shape, 3.0)
