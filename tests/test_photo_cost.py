@@ -108,6 +108,20 @@ def test_costs_equal_the_readable_ones(shape, radius):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_costs_equal_the_readable_ones_where_a_view_sees_part_of_the_rows(side):
+    shape, rng = (5, 84), np.random.default_rng(11)
+    x = np.arange(84)
+    grey = noise(shape, 12) + (30 * np.sin(0.2 * x)).astype(np.float32)  # the mean differs along a row
+    others = [view(noise((9, 84), 13), (side * 9.0, 0, 0)), view(noise((9, 84), 14), (side * 12.0, 0, 0))]
+    labels = Labels(rng.uniform(0.2, 0.203, shape), 0.005, 3)  # 36 to 50 pixels to the side
+    visible = [rng.uniform(0.1, 1, shape), rng.uniform(0.1, 1, shape)]
+    found = photo_costs(view(grey), others, labels, 2, visible)
+    expected = readable_costs(view(grey), others, labels, 2, visible)
+    assert 0.1 < (expected < 1).mean() < 0.6
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_identical_pictures_by_hand():
     grey = noise((6, 40))
     costs = photo_costs(view(grey), [view(grey)], flat_labels(grey.shape, 3.0))[..., 0]
