@@ -1,4 +1,10 @@
-"""Depth without weights: what the posed pictures of a clip say of each other (multi-view stereo)."""
+"""Depth without weights: what the posed pictures of a clip say of each other (multi-view stereo).
+
+Every frame first looks for itself: a sweep of planes through the space before it, each compared with many other views,
+and one surface chosen along eight paths. Then it settles with the looks of other frames: they vote, planes carry the
+votes across what is too plain to match, depth steps move to the picture's edges, and what does not look like the rest
+of the clip is found to move.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon4d.geometry.photo_cost import GreyView, Labels, photo_costs
+from recon4d.depth.stereo_chances import LookSigns, SettledSigns, chance_of_look, chance_of_settled, texture_share
+from recon4d.geometry.depth_votes import Agreement, agree, collect_votes, weigh
+from recon4d.geometry.photo_cost import GreyView, Labels, photo_costs, pixel_warp
+from recon4d.geometry.picture_planes import PlaneStyle, plane_surface
 from recon4d.geometry.semi_global import Smoothness, semi_global
+from recon4d.geometry.silhouettes import snapped_to_picture
+from recon4d.geometry.static_look import looks_static
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.transforms import Rigid3
 
 PLANES = 64
+WINDOWS = (1, 2)  # radii, pixels: the small one keeps edges, the large one tells textures apart
+SMOOTHNESS = Smoothness(small=0.3, large=12.0, edge=6.0)
+SURE_SUPPORT = 4.0  # weight of votes that is enough
+LEAST_SHARE, SURE_SHARE = 0.3, 0.7  # of all votes: fewer tell nothing, more are certain
+SAME_SURFACE = 0.03  # relative inverse depth
 
 
 @dataclass(frozen=True)
@@ -40,9 +56,19 @@ class Look:
 
 def first_look(frame: GreyView, others: Sequence[GreyView], near: float, far: float) -> Look:
     """Plane sweep against the other views between two depths (scene units), smoothed along eight paths."""
+    import cv2
+
     labels = Labels.sweep(frame.grey.shape, near, far, PLANES)
-    choice = semi_global(photo_costs(frame, others, labels), frame.grey, Smoothness())
-    return Look(labels.inverse_depth(choice.label), np.clip(choice.margin, 0, 1))
+    costs = photo_costs(frame, others, labels, WINDOWS[0])
+    for radius in WINDOWS[1:]:
+        costs += photo_costs(frame, others, labels, radius)
+    costs /= len(WINDOWS)
+    # Blocks of compression look like edges in a plain wall; this takes them out and leaves the real ones.
+    calm = cv2.bilateralFilter(frame.grey, 7, 25, 3)
+    choice = semi_global(costs, calm, SMOOTHNESS)
+    nearest = np.clip(np.round(choice.label).astype(np.intp), 0, PLANES - 1)
+    cost = np.take_along_axis(costs, nearest[..., None], axis=2)[..., 0]
+    return Look(labels.inverse_depth(choice.label), chance_of_look(LookSigns(choice.margin, cost, frame.grey)))
 
 
 def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture, Look]], complete: bool) -> DepthMap:
@@ -50,7 +76,45 @@ def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture,
 
     Args:
         complete: also give depth where nothing was measured, as provenance OTHER_FRAME and COMPLETED.
+
+    Returns:
+        Depth with the chance of each pixel to lie within 5 % of the truth as its confidence. Not valid is what does
+        not look like the rest of the clip does at any depth: it moves.
     """
-    valid = np.ones(look.inverse_depth.shape, dtype=bool)
-    provenance = np.full(valid.shape, Provenance.MEASURED, dtype=np.uint8)
-    return DepthMap(DepthKind.SCENE_Z, 1 / look.inverse_depth, valid, look.confidence, provenance)
+    warps = [pixel_warp(picture, frame) for picture, _ in others]
+    seen = [(other.inverse_depth, other.confidence) for _, other in others]
+    votes = collect_votes((look.inverse_depth, look.confidence), seen, warps)
+    agreed = agree(votes)
+    if not (agreed.inverse_depth > 0).any():
+        nothing = np.zeros(look.inverse_depth.shape, dtype=np.float32)
+        return DepthMap(DepthKind.SCENE_Z, nothing, nothing, nothing, nothing)
+    surface, texture, on_plane = _surface(frame, agreed)
+    evidence = weigh(votes, surface)
+    own = np.abs(look.inverse_depth / surface - 1) < SAME_SURFACE
+    signs = SettledSigns(evidence, trust(agreed) * texture, np.where(own, look.confidence, 0), on_plane)
+    confidence = chance_of_settled(signs)
+    measured = own & (look.confidence >= 0.5) & (evidence.agreeing >= 1)
+    provenance = np.where(measured, Provenance.MEASURED, Provenance.COMPLETED)
+    provenance[~measured & (evidence.agreeing >= SURE_SUPPORT)] = Provenance.OTHER_FRAME
+    static = looks_static(frame, surface, [picture for picture, _ in others], [item for item, _ in seen])
+    valid = static if complete else static & measured
+    return DepthMap(DepthKind.SCENE_Z, np.where(valid, 1 / surface, 0), valid, confidence, provenance)
+
+
+def trust(agreed: Agreement) -> np.ndarray:
+    """(H, W) float32, 0..1: how far the votes settle the depth by themselves."""
+    share = agreed.support / np.maximum(agreed.total, 1e-6)
+    certain = np.clip((share - LEAST_SHARE) / (SURE_SHARE - LEAST_SHARE), 0, 1)
+    return certain * np.minimum(agreed.support / SURE_SUPPORT, 1)
+
+
+def _surface(frame: PosedPicture, agreed: Agreement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inverse depth everywhere, how much texture there is, and which pixels lie on a plane."""
+    sure, texture = trust(agreed), texture_share(frame.rgb)
+    style = PlaneStyle()
+    surface, plane = plane_surface(agreed.inverse_depth, sure, sure * texture, frame.rgb, style)
+    # A plane is where the depth is; what was measured well on it is finer than the plane.
+    away = np.abs(agreed.inverse_depth / surface - 1)
+    finer = sure * np.clip(2 - 2 * away / style.disagreement, 0, 1)
+    surface = surface + finer * (agreed.inverse_depth - surface)
+    return snapped_to_picture(surface.astype(np.float32), frame.rgb), texture, plane > 0

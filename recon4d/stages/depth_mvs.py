@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory
 
 MVS = "mvs"  # the name of this source
-MATCHED = 12  # other frames a frame is matched with
+MATCHED = 20  # other frames a frame is matched with
 SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
 LOOKS = "looks"  # folder in the part, gone when the depth is done
 KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
