@@ -265,6 +265,17 @@ def test_flicker_by_hand():
         surface_flicker(_wall_frames([1.0] * (SPAN - 1)))
 
 
+def test_few_points_that_jump_move_the_mean_of_flicker_and_not_its_median():
+    frames = _wall_frames([1.0, 1.02, 1.0, 1.02, 1.0])
+    third = frames[2]
+    jump = np.where(np.arange(64) < 16, 1.5, 1.0)[None, :] * third.estimate  # a quarter of the points
+    frames[2] = StabilityFrame(third.camera, third.cam_from_world, jump, third.valid, third.truth, third.known)
+    flicker = surface_flicker(frames)
+    calm, jumping = np.std([0, 0.02, 0, 0.02, 0]), np.std([0, 0.02, 0.5, 0.02, 0])
+    assert flicker.median == pytest.approx(calm, rel=1e-3)
+    assert flicker.relative == pytest.approx(0.75 * calm + 0.25 * jumping, rel=1e-3)
+
+
 def test_constant_error_and_motion_of_the_camera_are_no_flicker():
     assert surface_flicker(_wall_frames([1.3] * 5, moved_px=4)).relative < 1e-6
 

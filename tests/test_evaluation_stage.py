@@ -74,6 +74,8 @@ def test_one_scale_per_clip_does_not_hide_drift(made, tmp_path):
     steps = np.lib.stride_tricks.sliding_window_view([factors[n] for n in made.scene.names], 5).std(axis=1)
     scale = result["scales"]["clip-median"] / 2.5
     assert result["temporal"]["flicker"] == pytest.approx(scale * steps.mean(), rel=0.02)
+    assert result["temporal"]["flicker_median"] == pytest.approx(scale * steps.mean(), rel=0.02)  # all points waver
+    assert f"{result['temporal']['flicker_median']:.2%} median" in format_scores(result)
 
 
 def test_scores_per_scale_differ_when_the_unit_is_wrong(made, tmp_path):

@@ -87,8 +87,9 @@ def _depth_lines(result: dict) -> list[str]:
     temporal = result.get("temporal")
     if temporal:
         lines.append(
-            f"flicker      {temporal['flicker']:.2%} ({1000 * temporal['flicker_m']:.1f} mm): standard deviation of a "
-            "static surface point's error over 5 frames"
+            f"flicker      {temporal['flicker']:.2%} ({1000 * temporal['flicker_m']:.1f} mm) mean, "
+            f"{temporal['flicker_median']:.2%} median: standard deviation of a static surface point's error over 5 "
+            "frames"
         )
     return lines
 

@@ -4,6 +4,7 @@ A pixel of the middle frame of five is lifted to the world with TRUE depth and p
 In each, the relative error of the estimate there is  e = z_estimate / z_point - 1.  The flicker of the point is the
 standard deviation of its five errors: a constant error is no flicker, a wrong scale of the clip cancels to first order.
 Points count only where all five frames see them (true depth within 3 % of the point's) and have an estimate.
+The mean over the points is ruled by the few that jump; the median is what the usual point does.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class StabilityFrame:
 
 @dataclass(frozen=True)
 class Flicker:
-    """Mean over the points of one window of frames."""
+    """Of the points of one window of frames."""
 
-    relative: float  # standard deviation of the relative error
-    length: float  # standard deviation of the error, truth's unit
+    relative: float  # standard deviation of the relative error, mean over the points
+    length: float  # standard deviation of the error, mean, truth's unit
+    median: float  # standard deviation of the relative error, median over the points
     points: int
 
 
@@ -61,8 +63,12 @@ def surface_flicker(frames: Sequence[StabilityFrame]) -> Flicker | None:
     seen = np.isfinite(relative).all(axis=0)
     if not seen.any():
         return None
+    of_points = relative[:, seen].std(axis=0)
     return Flicker(
-        float(relative[:, seen].std(axis=0).mean()), float(length[:, seen].std(axis=0).mean()), int(seen.sum())
+        relative=float(of_points.mean()),
+        length=float(length[:, seen].std(axis=0).mean()),
+        median=float(np.median(of_points)),
+        points=int(seen.sum()),
     )
 
 

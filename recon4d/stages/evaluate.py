@@ -345,6 +345,7 @@ class _FlickerOfClip:
         return {
             "flicker": float(np.mean([item.relative for item in self._found])),
             "flicker_m": float(np.mean([item.length for item in self._found])),
+            "flicker_median": float(np.mean([item.median for item in self._found])),
             "windows": len(self._found),
         }
 
