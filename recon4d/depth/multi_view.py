@@ -2,8 +2,8 @@
 
 Every frame first looks for itself: a sweep of planes through the space before it, each compared with many other views,
 and one surface chosen along eight paths. Then it settles with the looks of other frames: they vote, planes carry the
-votes across what is too plain to match, depth steps move to the picture's edges, and what does not look like the rest
-of the clip is found to move.
+votes across what is too plain to match, and depth steps move to the picture's edges. Last, the settled frames hear each
+other, which steadies them, and what does not look like the rest of the clip is found to move.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recon4d.depth.stereo_chances import LookSigns, SettledSigns, chance_of_look, chance_of_settled, texture_share
-from recon4d.geometry.depth_votes import Agreement, agree, collect_votes, weigh
+from recon4d.depth.stereo_chances import (
+    LookSigns,
+    Signs,
+    chance_of_look,
+    chance_of_settled,
+    chance_of_steadied,
+    texture_share,
+)
+from recon4d.geometry.depth_votes import Agreement, Votes, agree, collect_votes, weigh
 from recon4d.geometry.photo_cost import GreyView, Labels, photo_costs, pixel_warp
 from recon4d.geometry.picture_planes import PlaneStyle, plane_surface
 from recon4d.geometry.semi_global import Smoothness, semi_global
-from recon4d.geometry.silhouettes import snapped_to_picture
+from recon4d.geometry.silhouettes import distance_to_step, snapped_to_picture
 from recon4d.geometry.static_look import looks_static
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
@@ -30,6 +37,9 @@ SMOOTHNESS = Smoothness(small=0.3, large=12.0, edge=6.0)
 SURE_SUPPORT = 4.0  # weight of votes that is enough
 LEAST_SHARE, SURE_SHARE = 0.3, 0.7  # of all votes: fewer tell nothing, more are certain
 SAME_SURFACE = 0.03  # relative inverse depth
+SAME_SIDE = 0.05  # the same, too little for another side of a step
+NEAR_STEP_PX = 3.0
+OWN_LOOK, OWN_SETTLED = 2.0, 1.0  # weight of a frame's own vote against another one's: what is settled is shared
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,14 @@ class Look:
     confidence: np.ndarray  # (H, W) float32: chance to lie within 5 % of the truth
 
 
+@dataclass(frozen=True)
+class Settled(Look):
+    """The answer after the looks of other frames were heard."""
+
+    provenance: np.ndarray  # (H, W) uint8, see Provenance
+    on_plane: np.ndarray  # (H, W) bool: where it may come from a plane found elsewhere in the picture
+
+
 def first_look(frame: GreyView, others: Sequence[GreyView], near: float, far: float) -> Look:
     """Plane sweep against the other views between two depths (scene units), smoothed along eight paths."""
     import cv2
@@ -71,34 +89,63 @@ def first_look(frame: GreyView, others: Sequence[GreyView], near: float, far: fl
     return Look(labels.inverse_depth(choice.label), chance_of_look(LookSigns(choice.margin, cost, frame.grey)))
 
 
-def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture, Look]], complete: bool) -> DepthMap:
-    """The final depth of a frame, from its own look and those of other frames.
+def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture, Look]]) -> Settled | None:
+    """The depth of a frame from its own look and those of other frames; None where no frame trusts what it sees.
+
+    Votes decide where they can, planes carry them across plain walls, steps move to the picture's edges.
+    """
+    votes = _votes(frame, look, others, OWN_LOOK)
+    agreed = agree(votes)
+    if not (agreed.inverse_depth > 0).any():
+        return None
+    sure, texture, style = trust(agreed), texture_share(frame.rgb), PlaneStyle()
+    flat, plane = plane_surface(agreed.inverse_depth, sure, sure * texture, frame.rgb, style)
+    # A plane says where the depth is; what was measured well on it is finer than the plane.
+    away = np.abs(agreed.inverse_depth / flat - 1)
+    finer = sure * np.clip(2 - 2 * away / style.disagreement, 0, 1)
+    surface = snapped_to_picture((flat + finer * (agreed.inverse_depth - flat)).astype(np.float32), frame.rgb)
+    evidence = weigh(votes, surface)
+    own = np.abs(look.inverse_depth / surface - 1) < SAME_SURFACE
+    signs = Signs(evidence, sure * texture, np.where(own, look.confidence, 0), plane > 0)
+    provenance = np.full(surface.shape, Provenance.COMPLETED, dtype=np.uint8)
+    provenance[evidence.agreeing >= SURE_SUPPORT] = Provenance.OTHER_FRAME
+    provenance[own & (look.confidence >= 0.5) & (evidence.agreeing >= 1)] = Provenance.MEASURED
+    return Settled(surface, chance_of_settled(signs), provenance, plane > 0)
+
+
+def steadied(
+    frame: PosedPicture, settled: Settled, others: Sequence[tuple[PosedPicture, Settled]], complete: bool
+) -> DepthMap:
+    """The final depth: frames hear each other once more, so that one surface has one depth in all of them.
 
     Args:
         complete: also give depth where nothing was measured, as provenance OTHER_FRAME and COMPLETED.
 
     Returns:
         Depth with the chance of each pixel to lie within 5 % of the truth as its confidence. Not valid is what does
-        not look like the rest of the clip does at any depth: it moves.
+        not look like the rest of the clip at its depth: it moves.
     """
-    warps = [pixel_warp(picture, frame) for picture, _ in others]
-    seen = [(other.inverse_depth, other.confidence) for _, other in others]
-    votes = collect_votes((look.inverse_depth, look.confidence), seen, warps)
+    votes = _votes(frame, settled, others, OWN_SETTLED)
     agreed = agree(votes)
-    if not (agreed.inverse_depth > 0).any():
-        nothing = np.zeros(look.inverse_depth.shape, dtype=np.float32)
-        return DepthMap(DepthKind.SCENE_Z, nothing, nothing, nothing, nothing)
-    surface, texture, on_plane = _surface(frame, agreed)
-    evidence = weigh(votes, surface)
-    own = np.abs(look.inverse_depth / surface - 1) < SAME_SURFACE
-    signs = SettledSigns(evidence, trust(agreed) * texture, np.where(own, look.confidence, 0), on_plane)
-    confidence = chance_of_settled(signs)
-    measured = own & (look.confidence >= 0.5) & (evidence.agreeing >= 1)
-    provenance = np.where(measured, Provenance.MEASURED, Provenance.COMPLETED)
-    provenance[~measured & (evidence.agreeing >= SURE_SUPPORT)] = Provenance.OTHER_FRAME
-    static = looks_static(frame, surface, [picture for picture, _ in others], [item for item, _ in seen])
-    valid = static if complete else static & measured
-    return DepthMap(DepthKind.SCENE_Z, np.where(valid, 1 / surface, 0), valid, confidence, provenance)
+    away = np.abs(agreed.inverse_depth / settled.inverse_depth - 1)
+    # Near a step the frame's own picture knows best which side a pixel is on.
+    heard = (agreed.inverse_depth > 0) & ((distance_to_step(settled.inverse_depth) > NEAR_STEP_PX) | (away < SAME_SIDE))
+    surface = np.where(heard, agreed.inverse_depth, settled.inverse_depth)
+    evidence, same = weigh(votes, surface), np.abs(settled.inverse_depth / surface - 1) < SAME_SURFACE
+    own = np.where(same, settled.confidence, 0)
+    signs = Signs(evidence, trust(agreed) * texture_share(frame.rgb), own, settled.on_plane & same)
+    provenance = np.where(same, settled.provenance, np.uint8(Provenance.OTHER_FRAME))
+    static = looks_static(
+        frame, surface, [picture for picture, _ in others], [item.inverse_depth for _, item in others]
+    )
+    valid = static if complete else static & (provenance == Provenance.MEASURED)
+    return DepthMap(DepthKind.SCENE_Z, np.where(valid, 1 / surface, 0), valid, chance_of_steadied(signs), provenance)
+
+
+def _votes(frame: PosedPicture, own: Look, others: Sequence[tuple[PosedPicture, Look]], own_weight: float) -> Votes:
+    seen = [(look.inverse_depth, look.confidence) for _, look in others]
+    warps = [pixel_warp(picture, frame) for picture, _ in others]
+    return collect_votes((own.inverse_depth, own.confidence), seen, warps, own_weight)
 
 
 def trust(agreed: Agreement) -> np.ndarray:
@@ -106,15 +153,3 @@ def trust(agreed: Agreement) -> np.ndarray:
     share = agreed.support / np.maximum(agreed.total, 1e-6)
     certain = np.clip((share - LEAST_SHARE) / (SURE_SHARE - LEAST_SHARE), 0, 1)
     return certain * np.minimum(agreed.support / SURE_SUPPORT, 1)
-
-
-def _surface(frame: PosedPicture, agreed: Agreement) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inverse depth everywhere, how much texture there is, and which pixels lie on a plane."""
-    sure, texture = trust(agreed), texture_share(frame.rgb)
-    style = PlaneStyle()
-    surface, plane = plane_surface(agreed.inverse_depth, sure, sure * texture, frame.rgb, style)
-    # A plane is where the depth is; what was measured well on it is finer than the plane.
-    away = np.abs(agreed.inverse_depth / surface - 1)
-    finer = sure * np.clip(2 - 2 * away / style.disagreement, 0, 1)
-    surface = surface + finer * (agreed.inverse_depth - surface)
-    return snapped_to_picture(surface.astype(np.float32), frame.rgb), texture, plane > 0

@@ -14,7 +14,9 @@ from recon4d.geometry.depth_votes import Evidence
 WINDOW = 7  # pixels: texture is contrast within it
 PLAIN = 6.0  # grey levels, standard deviation: as much texture as none
 LOOK_MODEL = (1.11, -1.50, -0.503, 2.16)  # log margin, matching cost, log contrast, 1
-SETTLED_MODEL = (0.328, -2.43, -2.78, -0.378, 0.978, 1.21, 0.04)  # in the order of SettledSigns, then 1
+SETTLED_MODEL = (0.376, -1.13, -1.21, -0.017, 1.12, 1.07, -0.437)  # as `settled_features`, then 1
+
+STEADIED_MODEL = SETTLED_MODEL
 
 
 class LookSigns(NamedTuple):
@@ -25,12 +27,12 @@ class LookSigns(NamedTuple):
     grey: np.ndarray  # (H, W) grey levels
 
 
-class SettledSigns(NamedTuple):
-    """What the votes tell of the settled depth."""
+class Signs(NamedTuple):
+    """What the votes tell of a depth, settled or steadied."""
 
     evidence: Evidence
     trust: np.ndarray  # (H, W) 0..1: votes for the voted depth, where there is texture
-    own: np.ndarray  # (H, W) 0..1: confidence of the frame's own look where it says the same, else 0
+    own: np.ndarray  # (H, W) 0..1: confidence of the frame's own answer before, where it is the same, else 0
     on_plane: np.ndarray  # (H, W) bool
 
 
@@ -39,9 +41,14 @@ def chance_of_look(signs: LookSigns) -> np.ndarray:
     return _logistic(look_features(signs), LOOK_MODEL)
 
 
-def chance_of_settled(signs: SettledSigns) -> np.ndarray:
+def chance_of_settled(signs: Signs) -> np.ndarray:
     """(H, W) float32: chance to lie within 5 % of the truth."""
     return _logistic(settled_features(signs), SETTLED_MODEL)
+
+
+def chance_of_steadied(signs: Signs) -> np.ndarray:
+    """(H, W) float32: chance to lie within 5 % of the truth."""
+    return _logistic(settled_features(signs), STEADIED_MODEL)
 
 
 def look_features(signs: LookSigns) -> np.ndarray:
@@ -50,8 +57,8 @@ def look_features(signs: LookSigns) -> np.ndarray:
     return np.stack([np.log(margin), signs.cost, np.log(contrast(signs.grey) + 1)], axis=-1)
 
 
-def settled_features(signs: SettledSigns) -> np.ndarray:
-    """(H, W, 6) what `SETTLED_MODEL` weighs."""
+def settled_features(signs: Signs) -> np.ndarray:
+    """(H, W, 6) what `SETTLED_MODEL` and `STEADIED_MODEL` weigh."""
     votes = signs.evidence
     total = votes.agreeing + votes.beyond + votes.before + 1
     columns = [np.log1p(votes.agreeing), votes.beyond / total, votes.before / total]

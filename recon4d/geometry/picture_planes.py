@@ -13,8 +13,8 @@ from numba import njit
 
 FITS_WITHIN = 0.015  # relative inverse depth: pixels on a plane
 SMALLEST_SHARE = 0.004  # of the picture, weighted: smaller planes are not looked for
-DRAWS = 800  # random triples per plane
-JUDGES = 3000  # pixels that judge a draw
+DRAWS = 1500  # random triples per plane
+JUDGES = 1500  # pixels that judge a draw
 MIN_SPREAD = 25.0  # square pixels, twice the area of a triple: thinner ones say nothing about slant
 SMALLEST_REACH, DOUBLINGS = 10.0, 3.3  # a triple is drawn from a square this wide either way, pixels of 320 across
 SEED = 0
@@ -24,8 +24,8 @@ SEED = 0
 class PlaneStyle:
     """How pixels choose their plane."""
 
-    disagreement: float = 0.03  # relative inverse depth at which a measured pixel has had enough of a plane
-    change: float = 1.5  # cost of another plane next door, against 1 for a sure disagreement
+    disagreement: float = 0.05  # relative inverse depth at which a measured pixel has had enough of a plane
+    change: float = 3.0  # cost of another plane next door, against 1 for a sure disagreement
     edge: float = 6.0  # grey levels: a step of this size halves that cost
     none: float = 0.15  # cost of lying on no plane where depth is sure ...
     none_unsure: float = 1.2  # ... and what it costs more where it is not

@@ -12,7 +12,8 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 HIDDEN = 1.05  # ratio of inverse depth at which a view sees something nearer instead
-BLUR_PX = 2.0  # pictures are compared softly: poses and depth are off by a pixel
+BLUR_PX = 1.0
+AROUND = np.ones((7, 7), dtype=np.uint8)  # pixels: poses and depth may be off, so any colour from so near will do
 UNLIKE = 24.0  # grey levels, mean of the channels
 LEAST_VIEWS = 3  # that must see the place
 SMALLEST_PX = 40  # of 320 x 240: smaller patches are noise, glints, edges
@@ -42,14 +43,17 @@ def looks_static(
     differences = np.full((len(others), *inverse_depth.shape), np.nan, dtype=np.float32)
     for slot, (other, depth) in enumerate(zip(others, depths)):
         x, y, expected = _where(frame, other, inverse_depth)
-        seen = cv2.remap(cv2.GaussianBlur(other.rgb, (0, 0), BLUR_PX), x, y, cv2.INTER_LINEAR).astype(np.float32)
+        soft = cv2.GaussianBlur(other.rgb, (0, 0), BLUR_PX)
+        least, most = (
+            cv2.remap(edge(soft, AROUND), x, y, cv2.INTER_LINEAR).astype(np.float32) for edge in (cv2.erode, cv2.dilate)
+        )
         nearest = cv2.remap(depth, x, y, cv2.INTER_NEAREST)
         inside = (x >= 0) & (y >= 0) & (x <= other.camera.width - 1) & (y <= other.camera.height - 1)
         visible = inside & (expected > 0) & (nearest < HIDDEN * expected)
         if visible.sum() < 100:
             continue
-        gain = np.median(own[visible].sum(axis=1)) / max(np.median(seen[visible].sum(axis=1)), 1.0)
-        difference = np.abs(own - gain * seen).mean(axis=2)
+        gain = np.median(own[visible]) / max(np.median((least + most)[visible]) / 2, 1.0)
+        difference = np.maximum(np.maximum(own - gain * most, gain * least - own), 0).mean(axis=2)
         differences[slot] = np.where(visible, difference, np.nan)
     return _without_specks(_usual(differences) < UNLIKE)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from recon4d.poses.given import model_for_triangulation
 from recon4d.poses.models import write_model
 from recon4d.poses.native import SEED, load_pycolmap
+from recon4d.poses.reversal import Reading, Verdict, judge, seed
 from recon4d.poses.solution import Solution
 from recon4d.progress import Bar, Progress
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Degrees between the views of the first pair. COLMAP itself halves the first value twice when nothing starts; slow
 # clips need less still, and what comes of it is judged by its parallax afterwards.
 FIRST_PAIR_DEG = (16.0, 8.0, 4.0)
+
+LEAST_KEPT = 0.9  # of the frames, when a reversed model is mapped again
 
 PLAUSIBLE_FOCAL = (0.3, 5.0)  # of the longest side: 118 to 11 degrees
 
@@ -59,15 +62,52 @@ class Mapped:
     mapper: str  # the mapper that made it
 
 
-def reconstruct(places: Places, options: MappingOptions, progress: Progress) -> tuple[str, int]:
+@dataclass(frozen=True)
+class MapReport:
+    """How the written model came about."""
+
+    mapper: str  # the mapper that made it
+    models: int  # number of separate models of the last attempt
+    reading: Reading  # of depth
+    turned: bool  # it was mapped again from the other reading
+    ratio: float | None  # cost of the best other reading over that of the model's; None: no other comes near
+
+
+def reconstruct(places: Places, options: MappingOptions, progress: Progress) -> MapReport:
     """Map all frames of a database; of several models the one with most frames is written, never the first as such.
 
-    Returns:
-        The mapper that made the model, and the number of separate models of its last attempt.
+    A model whose depth comes out reversed is mapped again the other way round.
     """
     mapped = _best(places, options, progress)
+    verdict, turned = Verdict(Reading.SETTLED, None, ()), False
+    if mapped.model is not None:
+        verdict = judge(mapped.model, options.fixed_lens)
+        if verdict.reading is Reading.REVERSED:
+            mapped, verdict, turned = _turned(mapped, verdict, places, options, progress)
     _save(mapped.model, places.model)
-    return mapped.mapper, mapped.models
+    return MapReport(mapped.mapper, mapped.models, verdict.reading, turned, verdict.ratio)
+
+
+def _turned(
+    mapped: Mapped, verdict: Verdict, places: Places, options: MappingOptions, progress: Progress
+) -> tuple[Mapped, Verdict, bool]:
+    """Map again from the other reading; the better of both models, and whether it is the new one.
+
+    The incremental mapper does it, whichever made the first model: the global one takes its motions from pairs of
+    frames, which cannot tell the readings apart.
+    """
+    start = places.model.with_name("seed")
+    progress.say("  depth came out reversed: the pictures fit better the other way round, mapping once more")
+    _save(seed(mapped.model, verdict), start)
+    models = _incremental(places, options, FIRST_PAIR_DEG[0], progress, start)
+    shutil.rmtree(start)
+    again = _largest(models, "incremental")
+    if _frames_of(again) < max(options.enough, LEAST_KEPT * _frames_of(mapped)):
+        return mapped, verdict, False
+    settled = judge(again.model, options.fixed_lens)
+    if settled.reading is Reading.REVERSED:
+        return mapped, verdict, False
+    return again, settled, True
 
 
 def _best(places: Places, options: MappingOptions, progress: Progress) -> Mapped:
@@ -156,8 +196,9 @@ def incremental_options(fixed_lens: bool, threads: int) -> pycolmap.IncrementalP
 
 
 def _incremental(
-    places: Places, options: MappingOptions, first_pair_deg: float, progress: Progress
+    places: Places, options: MappingOptions, first_pair_deg: float, progress: Progress, start: Path | None = None
 ) -> dict[int, pycolmap.Reconstruction]:
+    """All models, from a first pair that the mapper chooses, or from the model in the folder ``start``."""
     pycolmap = load_pycolmap()
     pipeline = incremental_options(options.fixed_lens, options.threads)
     pipeline.mapper.init_min_tri_angle = first_pair_deg
@@ -171,6 +212,7 @@ def _incremental(
             places.pictures,
             folder,
             pipeline,
+            **({} if start is None else {"input_path": start}),
             initial_image_pair_callback=lambda: (advance(), advance()),
             next_image_callback=advance,
         )

@@ -1,7 +1,8 @@
 """Depth from the posed pictures themselves: the walk over the clip around `recon4d.depth.multi_view`.
 
-The clip is walked twice. First every frame looks at its neighbours, each look a small file; then every frame settles
-its depth with the looks of others. Frames are independent in either walk, so they run in threads and the number of
+The clip is walked three times. First every frame looks at its neighbours, each look a small file; then every frame
+settles its depth with the looks of others; then it is steadied with their settled depth. Frames are independent in each
+walk, so they run in threads and the number of
 threads changes nothing.
 """
 
@@ -25,14 +26,15 @@ from recon4d.threads import usable_cores
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.depth.multi_view import Look, PosedPicture
+    from recon4d.depth.multi_view import Look, PosedPicture, Settled
     from recon4d.geometry.stereo_views import StereoViews
     from recon4d.scene.trajectory import Trajectory
 
 MVS = "mvs"  # the name of this source
 MATCHED = 20  # other frames a frame is matched with
 SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
-LOOKS = "looks"  # folder in the part, gone when the depth is done
+LOOKS, SETTLED = "looks", "settled"  # folders in the part, gone when the depth is done
+MUCH_MOVES = 0.005  # of the pixels: worth a line
 KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
 BYTES_AT_WORK = 3000  # per pixel of a frame being matched: costs of about a hundred depths, a few times over
 FRAME_BYTES = 15  # per pixel: a picture in colour and in grey, and its look
@@ -43,7 +45,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 1  # raised when the same options give another result
+    version: ClassVar[int] = 2  # raised when the same options give another result
 
     max_size: int
     complete: bool
@@ -60,26 +62,37 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
 
     trajectory = workspace.trajectory()
     views = _stereo_views(workspace, trajectory)
-    clip = _Clip(workspace, trajectory, views, options, part.path / LOOKS)
+    clip = _Clip(workspace, trajectory, views, options, part.path)
     _warn_of_blind_frames(trajectory, views, part)
     workers = options.workers or _usual_workers(trajectory, options.max_size)
     row_of = {name: i for i, name in enumerate(trajectory.names)}
-    clip.looks.mkdir(exist_ok=True)
-    part.each(
-        [f"{LOOKS}/{name}" for name in trajectory.names],
-        "matching pictures",
-        lambda item: clip.first_look(row_of[Path(item).name]),
-        lambda item, made: _write_look(part.path / f"{item}.npz", made),
-        workers,
-    )
+    for folder, label, make in (
+        (LOOKS, "matching pictures", clip.first_look),
+        (SETTLED, "settling depth", clip.settled),
+    ):
+        (part.path / folder).mkdir(exist_ok=True)
+        part.each(
+            [f"{folder}/{name}" for name in trajectory.names],
+            label,
+            lambda item, make=make: make(row_of[Path(item).name]),
+            lambda item, made: _write_look(part.path / f"{item}.npz", made),
+            workers,
+        )
     part.each(
         trajectory.names,
-        "settling depth",
-        lambda name: clip.settled(row_of[name]),
+        "steadying depth",
+        lambda name: clip.steadied(row_of[name]),
         lambda name, made: write_depth_map(part.path / f"{name}.npz", made),
         workers,
     )
-    shutil.rmtree(clip.looks)
+    for folder in (LOOKS, SETTLED):
+        shutil.rmtree(part.path / folder)
+    shares = _shares(part.path, trajectory.names)
+    if options.complete and shares["none"] > MUCH_MOVES:
+        part.progress.say(
+            f"  {100 * shares['none']:.1f} % of the pixels do not look like the rest of the clip: they move, and have "
+            "no depth here"
+        )
     return {
         "kind": DepthKind.SCENE_Z.value,
         "sensor": False,
@@ -88,7 +101,7 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
         "remarks": [],
         "size": "x".join(map(str, working_size(trajectory.cameras[0].shape[::-1], options.max_size))),
         "complete": options.complete,
-        "shares": _shares(part.path, trajectory.names),
+        "shares": shares,
     }
 
 
@@ -99,15 +112,16 @@ class _Clip:
     """
 
     def __init__(
-        self, workspace: Workspace, trajectory: Trajectory, views: StereoViews, options: StereoDepth, looks: Path
+        self, workspace: Workspace, trajectory: Trajectory, views: StereoViews, options: StereoDepth, part: Path
     ) -> None:
-        self.looks = looks
         self._workspace, self._frames, self._views, self._options = workspace, list(trajectory), views, options
+        self._part = part
         width, height = working_size(trajectory.cameras[0].shape[::-1], options.max_size)
         kept = max(2 * SETTLED_WITH, KEPT_BYTES // (FRAME_BYTES * width * height))
         self._picture = lru_cache(kept)(self._read_picture)
         self._grey = lru_cache(kept)(lambda i: self._picture(i).grey())
-        self._evidence = lru_cache(kept)(self._read_evidence)
+        self._look = lru_cache(kept)(lambda i: self._without_ignored(i, self._read(LOOKS, i)))
+        self._settled = lru_cache(kept)(lambda i: self._without_ignored(i, self._read(SETTLED, i)))
 
     def first_look(self, i: int) -> Look:
         """What a frame and its neighbours say of its depth."""
@@ -120,28 +134,31 @@ class _Clip:
             return Look(np.full(shape, 1 / _middle(near, far), dtype=np.float32), np.zeros(shape, dtype=np.float32))
         return first_look(self._grey(i), [self._grey(j) for j in others], near, far)
 
-    def settled(self, i: int) -> DepthMap:
-        """The depth of a frame. Raises DepthError when nothing of it is known and it may not be completed."""
-        from recon4d.depth.multi_view import settle
+    def settled(self, i: int) -> Settled:
+        """The depth of a frame as the looks of others settle it."""
+        from recon4d.depth.multi_view import Settled, settle
 
-        others = [(self._picture(j), self._evidence(j)) for j in self._views.spread(i, SETTLED_WITH)]
-        depth = settle(self._picture(i), self._read_look(i), others, self._options.complete)
-        if depth.valid.any():
-            return depth
-        name = self._frames[i].name
-        if not self._options.complete:
+        others = [(self._picture(j), self._look(j)) for j in self._views.spread(i, SETTLED_WITH)]
+        found = settle(self._picture(i), self._read(LOOKS, i), others)
+        if found is not None:
+            return found
+        shape = self._picture(i).camera.shape
+        guess = np.full(shape, 1 / _middle(*self._views.near_far(i)), dtype=np.float32)
+        unsure, made_up = np.zeros(shape, dtype=np.float32), np.full(shape, Provenance.COMPLETED, dtype=np.uint8)
+        return Settled(guess, unsure, made_up, np.zeros(shape, dtype=bool))
+
+    def steadied(self, i: int) -> DepthMap:
+        """The final depth of a frame. Raises DepthError when nothing of it is known and it may not be completed."""
+        from recon4d.depth.multi_view import steadied
+
+        others = [(self._picture(j), self._settled(j)) for j in self._views.spread(i, SETTLED_WITH)]
+        depth = steadied(self._picture(i), self._read(SETTLED, i), others, self._options.complete)
+        if not depth.valid.any():
             raise DepthError(
-                f"depth: mvs: no pixel of frame {name} is seen from a second place: complete the depth "
+                f"depth: mvs: no pixel of frame {self._frames[i].name} is seen from a second place: complete the depth "
                 "(--depth.complete), or leave the frame out"
             )
-        middle = np.full(depth.values.shape, _middle(*self._views.near_far(i)))
-        return replace(
-            depth,
-            values=middle,
-            valid=np.ones(middle.shape),
-            confidence=np.zeros(middle.shape),
-            provenance=np.full(middle.shape, Provenance.COMPLETED),
-        )
+        return depth
 
     def _read_picture(self, i: int) -> PosedPicture:
         import cv2
@@ -154,18 +171,19 @@ class _Clip:
             rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
 
-    def _read_look(self, i: int) -> Look:
-        from recon4d.depth.multi_view import Look
+    def _read(self, folder: str, i: int) -> Look:
+        from recon4d.depth.multi_view import Look, Settled
         from recon4d.formats.arrays import read_arrays
 
-        arrays = read_arrays(self.looks / f"{self._frames[i].name}.npz")
-        return Look(**{name: array.astype(np.float32) for name, array in arrays.items()})
+        arrays = read_arrays(self._part / folder / f"{self._frames[i].name}.npz")
+        arrays["confidence"] = arrays["confidence"].astype(np.float32)
+        return (Look if folder == LOOKS else Settled)(**arrays)
 
-    def _read_evidence(self, i: int) -> Look:
+    def _without_ignored(self, i: int, look: Look) -> Look:
         """A look as other frames may use it: what the user's mask ignores says nothing."""
         import cv2
 
-        look, ignored = self._read_look(i), self._workspace.ignored(self._frames[i].name)
+        ignored = self._workspace.ignored(self._frames[i].name)
         if ignored is None:
             return look
         size = look.confidence.shape[::-1]
@@ -234,13 +252,12 @@ def _middle(near: float, far: float) -> float:
 def _write_look(path: Path, look: Look) -> None:
     from recon4d.formats.arrays import write_arrays
 
-    small = {name: array.astype(np.float16) for name, array in vars(look).items()}
-    # Half precision would be an error of 0.05 %, and none at all is left below 1/16000.
-    write_arrays(path, **(small | {"inverse_depth": look.inverse_depth.astype(np.float32)}))
+    # Half precision is enough for a chance; of inverse depth it would be an error of 0.05 %.
+    write_arrays(path, **(vars(look) | {"confidence": look.confidence.astype(np.float16)}))
 
 
 def _shares(folder: Path, names: Sequence[str]) -> dict[str, float]:
-    """Shares of all pixels by where their depth comes from; what is missing to 1 has no depth."""
+    """Shares of all pixels by where their depth comes from, and of those that have none because they move."""
     from recon4d.formats.arrays import read_depth_map
 
     shares = []
@@ -249,4 +266,5 @@ def _shares(folder: Path, names: Sequence[str]) -> dict[str, float]:
         shares.append(np.bincount(depth.provenance[depth.valid], minlength=len(Provenance)) / depth.valid.size)
     mean = np.mean(shares, axis=0)
     kinds = (Provenance.MEASURED, Provenance.OTHER_FRAME, Provenance.COMPLETED)
-    return {kind.name.lower(): round(float(mean[kind]), 4) for kind in kinds}
+    found = {kind.name.lower(): round(float(mean[kind]), 4) for kind in kinds}
+    return found | {"none": round(1 - sum(found.values()), 4)}
