@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recon4d.scene.recording import Recording
     from recon4d.scene.trajectory import Trajectory
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from recon4d.poses.mapping import MappingOptions, Places, estimate_focal, recons
 from recon4d.poses.native import SEED, load_pycolmap, refusal
 from recon4d.poses.pairs import all_pairs, loop_pairs, sequential_pairs
 from recon4d.poses.parallax import check_motion, measure_motion
+from recon4d.poses.reversal import Reading
 from recon4d.poses.solution import Solution
 from recon4d.poses.undistort import link_or_copy
 from recon4d.poses.verdict import check_angle, check_registered
@@ -77,6 +78,7 @@ class SfmSteps:
         self._step("model", lambda: self._map(knowledge))
         solution = self._solution(self._model())
         self._say_little_parallax(knowledge)
+        self._say_reading()
         return solution
 
     def triangulate(self, solution: Solution) -> Solution:
@@ -208,8 +210,14 @@ class SfmSteps:
             threads=1 if options.deterministic else self.threads,
             enough=max(2, math.ceil(options.min_registered * frames)),
         )
-        mapper, models = self._apart("model", reconstruct, self.places, mapping)
-        self.facts |= {"mapper": mapper, "models": models}
+        report = self._apart("model", reconstruct, self.places, mapping)
+        self.facts |= {
+            "mapper": report.mapper,
+            "models": report.models,
+            "depth_reading": report.reading.value,
+            "depth_turned": report.turned,
+            "other_reading_cost": None if report.ratio is None else round(report.ratio, 3),
+        }
 
     def _triangulate(self, solution: Solution) -> None:
         threads = 1 if self.options.deterministic else self.threads
@@ -246,4 +254,12 @@ class SfmSteps:
             self.part.warn(
                 f"little parallax: a turn of the camera explains all but {parallax:.1f} px of the motion, so distances"
                 " and the focal length are uncertain; give --poses.camera fx,fy,cx,cy when you know it"
+            )
+
+    def _say_reading(self) -> None:
+        if self.facts["depth_reading"] != Reading.SETTLED.value:
+            self.part.warn(
+                "near and far may be swapped: the scene is nearly flat, or hardly seen from different sides, and read "
+                f"the other way round the pictures fit with {self.facts['other_reading_cost']:.2f} of the cost; look "
+                "at the points, and give --poses.camera fx,fy,cx,cy when you know it or take frames from further apart"
             )
