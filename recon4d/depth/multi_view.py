@@ -39,6 +39,7 @@ LEAST_SHARE, SURE_SHARE = 0.3, 0.7  # of all votes: fewer tell nothing, more are
 SAME_SURFACE = 0.03  # relative inverse depth
 SAME_SIDE = 0.05  # the same, too little for another side of a step
 NEAR_STEP_PX = 3.0
+STEP_OF_WITNESSES = 3  # every third of the frames that vote is asked for colours: enough for a median
 OWN_LOOK, OWN_SETTLED = 2.0, 1.0  # weight of a frame's own vote against another one's: what is settled is shared
 
 
@@ -70,6 +71,7 @@ class Settled(Look):
 
     provenance: np.ndarray  # (H, W) uint8, see Provenance
     on_plane: np.ndarray  # (H, W) bool: where it may come from a plane found elsewhere in the picture
+    own_trust: np.ndarray  # (H, W) float16: confidence of the frame's own look where it is the same, else 0
 
 
 def first_look(frame: GreyView, others: Sequence[GreyView], near: float, far: float) -> Look:
@@ -106,11 +108,12 @@ def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture,
     surface = snapped_to_picture((flat + finer * (agreed.inverse_depth - flat)).astype(np.float32), frame.rgb)
     evidence = weigh(votes, surface)
     own = np.abs(look.inverse_depth / surface - 1) < SAME_SURFACE
-    signs = Signs(evidence, sure * texture, np.where(own, look.confidence, 0), plane > 0)
+    own_trust = np.where(own, look.confidence, np.float32(0))
+    signs = Signs(evidence, sure * texture, own_trust, plane > 0)
     provenance = np.full(surface.shape, Provenance.COMPLETED, dtype=np.uint8)
     provenance[evidence.agreeing >= SURE_SUPPORT] = Provenance.OTHER_FRAME
     provenance[own & (look.confidence >= 0.5) & (evidence.agreeing >= 1)] = Provenance.MEASURED
-    return Settled(surface, chance_of_settled(signs), provenance, plane > 0)
+    return Settled(surface, chance_of_settled(signs), provenance, plane > 0, own_trust.astype(np.float16))
 
 
 def steadied(
@@ -135,8 +138,13 @@ def steadied(
     own = np.where(same, settled.confidence, 0)
     signs = Signs(evidence, trust(agreed) * texture_share(frame.rgb), own, settled.on_plane & same)
     provenance = np.where(same, settled.provenance, np.uint8(Provenance.OTHER_FRAME))
+    witnesses = others[::STEP_OF_WITNESSES]
     static = looks_static(
-        frame, surface, [picture for picture, _ in others], [item.inverse_depth for _, item in others]
+        frame,
+        surface,
+        np.where(same, settled.own_trust, 0),
+        [picture for picture, _ in witnesses],
+        [item.inverse_depth for _, item in witnesses],
     )
     valid = static if complete else static & (provenance == Provenance.MEASURED)
     return DepthMap(DepthKind.SCENE_Z, np.where(valid, 1 / surface, 0), valid, chance_of_steadied(signs), provenance)

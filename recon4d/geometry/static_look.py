@@ -12,11 +12,12 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 HIDDEN = 1.05  # ratio of inverse depth at which a view sees something nearer instead
-BLUR_PX = 1.0
-AROUND = np.ones((7, 7), dtype=np.uint8)  # pixels: poses and depth may be off, so any colour from so near will do
-UNLIKE = 24.0  # grey levels, mean of the channels
+SHIFTS_PX = (-2, 0, 2)  # poses and depth are a little off: the best of these counts
+UNLIKE, VERY_UNLIKE = 10.0, 25.0  # grey levels, mean of the channels: a patch needs both, the second somewhere in it
+TRUSTED = 0.7  # what the frame's own matching vouches for so far is static whatever its colours: exposure, reflections
 LEAST_VIEWS = 3  # that must see the place
-SMALLEST_PX = 40  # of 320 x 240: smaller patches are noise, glints, edges
+SMALLEST_SHARE = 80 / (320 * 240)  # of the picture: smaller patches are noise, glints, edges
+ENOUGH_PIXELS = 100  # to tell the gain between two pictures
 
 
 class Picture(Protocol):
@@ -28,34 +29,37 @@ class Picture(Protocol):
 
 
 def looks_static(
-    frame: Picture, inverse_depth: np.ndarray, others: Sequence[Picture], depths: Sequence[np.ndarray]
+    frame: Picture,
+    inverse_depth: np.ndarray,
+    own_trust: np.ndarray,
+    others: Sequence[Picture],
+    depths: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """(H, W) bool: False where most views that see a pixel's surface see another colour there.
+    """(H, W) bool: False in patches where most views that see a pixel's surface see another colour there.
 
     Args:
         inverse_depth: (H, W) of the static scene in the frame.
-        others: views to compare with, of any size.
+        own_trust: (H, W) 0..1, how far the frame's own matching vouches for that depth.
+        others: views to compare with, of any size, spread over time: most must have been taken while what moves in the
+            frame was elsewhere.
         depths: their inverse depth, to know where something hides the surface.
     """
     import cv2
 
-    own = cv2.GaussianBlur(frame.rgb, (0, 0), BLUR_PX).astype(np.float32)
+    own = cv2.GaussianBlur(frame.rgb, (0, 0), 1.0).astype(np.float32)
     differences = np.full((len(others), *inverse_depth.shape), np.nan, dtype=np.float32)
     for slot, (other, depth) in enumerate(zip(others, depths)):
         x, y, expected = _where(frame, other, inverse_depth)
-        soft = cv2.GaussianBlur(other.rgb, (0, 0), BLUR_PX)
-        least, most = (
-            cv2.remap(edge(soft, AROUND), x, y, cv2.INTER_LINEAR).astype(np.float32) for edge in (cv2.erode, cv2.dilate)
-        )
+        seen = cv2.remap(cv2.GaussianBlur(other.rgb, (0, 0), 1.0), x, y, cv2.INTER_LINEAR).astype(np.float32)
         nearest = cv2.remap(depth, x, y, cv2.INTER_NEAREST)
         inside = (x >= 0) & (y >= 0) & (x <= other.camera.width - 1) & (y <= other.camera.height - 1)
         visible = inside & (expected > 0) & (nearest < HIDDEN * expected)
-        if visible.sum() < 100:
+        if visible.sum() < ENOUGH_PIXELS:
             continue
-        gain = np.median(own[visible]) / max(np.median((least + most)[visible]) / 2, 1.0)
-        difference = np.maximum(np.maximum(own - gain * most, gain * least - own), 0).mean(axis=2)
-        differences[slot] = np.where(visible, difference, np.nan)
-    return _without_specks(_usual(differences) < UNLIKE)
+        gain = np.median(own[visible]) / max(np.median(seen[visible]), 1.0)
+        differences[slot] = np.where(visible, _difference(own, gain * seen), np.nan)
+    usual = _usual(differences)
+    return ~_patches((usual > UNLIKE) & (own_trust < TRUSTED), usual > VERY_UNLIKE)
 
 
 def _where(frame: Picture, other: Picture, inverse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,20 +73,39 @@ def _where(frame: Picture, other: Picture, inverse_depth: np.ndarray) -> tuple[n
     return np.where(before, u / z - 0.5, -1), np.where(before, v / z - 0.5, -1), np.where(before, inverse_depth / z, 0)
 
 
+def _difference(own: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(H, W) mean absolute difference of two pictures (H, W, 3) over 3 x 3 pixels, under the best small shift."""
+    import cv2
+
+    padded = cv2.copyMakeBorder(seen, *[max(SHIFTS_PX)] * 4, cv2.BORDER_REPLICATE)
+    height, width = own.shape[:2]
+    best = None
+    for down in SHIFTS_PX:
+        for right in SHIFTS_PX:
+            top, left = max(SHIFTS_PX) + down, max(SHIFTS_PX) + right
+            shifted = padded[top : top + height, left : left + width]
+            difference = cv2.blur(np.abs(own - shifted).mean(axis=2), (3, 3))
+            best = difference if best is None else np.minimum(best, difference)
+    return best
+
+
 def _usual(differences: np.ndarray) -> np.ndarray:
     """Median over the views that see a pixel; 0 where too few do."""
+    if len(differences) == 0:
+        return np.zeros(differences.shape[1:], dtype=np.float32)
     ordered = np.sort(differences, axis=0)  # NaN last
     seeing = np.isfinite(differences).sum(axis=0)
     middle = np.take_along_axis(ordered, np.maximum(seeing - 1, 0)[None] // 2, axis=0)[0]
     return np.where(seeing >= LEAST_VIEWS, middle, 0)
 
 
-def _without_specks(static: np.ndarray) -> np.ndarray:
-    """Patches that differ and are small or thin are taken for static."""
+def _patches(unlike: np.ndarray, very: np.ndarray) -> np.ndarray:
+    """(H, W) bool: connected parts of ``unlike`` that are neither thin nor small and hold a pixel of ``very``."""
     import cv2
 
-    moving = cv2.morphologyEx((~static).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
-    count, label, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_PX * static.size / (320 * 240)
-    large[0] = False  # the rest of the picture
-    return ~large[label] if count > 1 else np.ones(static.shape, dtype=bool)
+    solid = cv2.morphologyEx(unlike.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
+    count, label, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    kept = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_SHARE * unlike.size
+    kept &= np.bincount(label[very], minlength=count) > 0
+    kept[0] = False  # the rest of the picture
+    return kept[label]

@@ -65,15 +65,20 @@ class Window:
         return np.nan_to_num(out)  # a pixel the lens model has no direction for counts as a miss wherever it points
 
     @cached_property
+    def points(self) -> int:
+        """P"""
+        return int(self.point.max(initial=-1)) + 1
+
+    @cached_property
     def focal_px(self) -> float:
         return float(self.cameras[0].mean_focal_length())
 
     def of_frames(self, frames: np.ndarray) -> Window:
-        """Only these frames (ascending rows, the first among them) and what three of them see."""
+        """Only these frames (ascending rows, the first among them) and the points that three of them see."""
         place = np.full(len(self.image_ids), -1)
         place[frames] = np.arange(len(frames))
         kept = place[self.frame] >= 0
-        kept &= (np.bincount(self.point[kept], minlength=self.point.max() + 1) >= LEAST_FRAMES)[self.point]
+        kept &= (np.bincount(self.point[kept], minlength=self.points) >= LEAST_FRAMES)[self.point]
         return Window(
             tuple(self.image_ids[k] for k in frames),
             Views(self.views.rotation[frames], self.views.translation[frames]),
@@ -109,9 +114,14 @@ class Comparison:
 
 def windows(model: pycolmap.Reconstruction, most: int = WINDOWS) -> list[Window]:
     """Windows around frames spread over the model, in the order of their names; fewer than ``most`` when it is thin."""
+    if not model.num_points3D():
+        return []
     ids = sorted(model.reg_image_ids(), key=lambda i: model.images[i].name)
-    point_ids = [[point.point3D_id for point in model.images[i].get_observation_points2D()] for i in ids]
-    rows = np.unique(np.concatenate([np.array(some, dtype=np.int64) for some in point_ids]), return_inverse=True)[1]
+    point_ids = [
+        np.array([point.point3D_id for point in model.images[i].get_observation_points2D()], dtype=np.int64)
+        for i in ids
+    ]
+    rows = np.unique(np.concatenate(point_ids), return_inverse=True)[1]
     image = np.repeat(np.arange(len(ids)), [len(some) for some in point_ids])
     middles = np.unique(np.linspace(0, len(ids) - 1, most + 2).round().astype(int)[1:-1])
     rng = np.random.default_rng(SEED)
@@ -203,7 +213,7 @@ def plane_twin(window: Window) -> tuple[Window, Views] | None:
     import cv2
 
     twins = {0: (np.eye(3), np.zeros(3))}
-    middle = np.full((window.point.max() + 1, 2), np.nan)
+    middle = np.full((window.points, 2), np.nan)
     middle[window.point[window.frame == 0]] = window.rays[window.frame == 0]
     for k in range(1, len(window.image_ids)):
         rows = window.frame == k
@@ -224,7 +234,8 @@ def plane_twin(window: Window) -> tuple[Window, Views] | None:
     if len(twins) < LEAST_FRAMES:
         return None
     views = Views(np.array([r for r, _ in twins.values()]), np.array([t for _, t in twins.values()]))
-    return window.of_frames(np.array(list(twins))), views
+    part = window.of_frames(np.array(list(twins)))
+    return (part, views) if part.points >= LEAST_POINTS else None
 
 
 def mirrored(window: Window) -> tuple[Window, Views] | None:
@@ -252,7 +263,7 @@ def triangulated(window: Window, views: Views) -> np.ndarray:
     """
     cameras = np.concatenate([views.rotation, views.translation[:, :, None]], axis=2)[window.frame]
     rows = window.rays[:, :, None] * cameras[:, 2:3] - cameras[:, :2]  # (M, 2, 4)
-    normal = np.zeros((window.point.max() + 1, 4, 4))
+    normal = np.zeros((window.points, 4, 4))
     np.add.at(normal, window.point, np.einsum("mai,maj->mij", rows, rows))
     smallest = np.linalg.eigh(normal)[1][:, :, 0]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -45,7 +45,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 2  # raised when the same options give another result
+    version: ClassVar[int] = 3  # raised when the same options give another result
 
     max_size: int
     complete: bool
@@ -145,7 +145,7 @@ class _Clip:
         shape = self._picture(i).camera.shape
         guess = np.full(shape, 1 / _middle(*self._views.near_far(i)), dtype=np.float32)
         unsure, made_up = np.zeros(shape, dtype=np.float32), np.full(shape, Provenance.COMPLETED, dtype=np.uint8)
-        return Settled(guess, unsure, made_up, np.zeros(shape, dtype=bool))
+        return Settled(guess, unsure, made_up, np.zeros(shape, dtype=bool), unsure)
 
     def steadied(self, i: int) -> DepthMap:
         """The final depth of a frame. Raises DepthError when nothing of it is known and it may not be completed."""

@@ -78,7 +78,7 @@ class SfmSteps:
         self._step("model", lambda: self._map(knowledge))
         solution = self._solution(self._model())
         self._say_little_parallax(knowledge)
-        self._say_reading()
+        self._say_reading(knowledge)
         return solution
 
     def triangulate(self, solution: Solution) -> Solution:
@@ -256,10 +256,12 @@ class SfmSteps:
                 " and the focal length are uncertain; give --poses.camera fx,fy,cx,cy when you know it"
             )
 
-    def _say_reading(self) -> None:
-        if self.facts["depth_reading"] != Reading.SETTLED.value:
-            self.part.warn(
-                "near and far may be swapped: the scene is nearly flat, or hardly seen from different sides, and read "
-                f"the other way round the pictures fit with {self.facts['other_reading_cost']:.2f} of the cost; look "
-                "at the points, and give --poses.camera fx,fy,cx,cy when you know it or take frames from further apart"
-            )
+    def _say_reading(self, knowledge: LensKnowledge) -> None:
+        if self.facts["depth_reading"] == Reading.SETTLED.value:
+            return
+        given = knowledge.knowledge is Knowledge.GIVEN
+        self.part.warn(
+            "near and far may be swapped: the scene is nearly flat, or hardly seen from different sides, and read the "
+            f"other way round the pictures fit with {self.facts['other_reading_cost']:.2f} times the cost; look at the "
+            "points" + ("" if given else ", and give --poses.camera fx,fy,cx,cy when you know it")
+        )
