@@ -1,6 +1,7 @@
 """Models that are inside out: they are found, mapped again the right way round, and good models are left alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pycolmap
@@ -8,6 +9,7 @@ import pytest
 
 from recon4d.geometry.similarity import fit_similarity
 from recon4d.poses import mapping
+from recon4d.poses.intrinsics import lens_knowledge
 from recon4d.poses.mapping import Mapped, MappingOptions, Places, reconstruct
 from recon4d.poses.readings import (
     Views,
@@ -21,6 +23,7 @@ from recon4d.poses.readings import (
 from recon4d.poses.reversal import Reading, judge, seed
 from recon4d.progress import Silent
 from recon4d.scene.transforms import Rigid3
+from recon4d.stages.poses_sfm import SfmSteps
 
 WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
 FRAMES = 10
@@ -294,3 +297,17 @@ def test_when_mapping_again_does_not_help_the_first_model_stays(lawn, tmp_path, 
     assert bytes_of(lawn[1], tmp_path / "before") == bytes_of(
         pycolmap.Reconstruction(str(places.model)), tmp_path / "after"
     )
+
+
+@pytest.mark.parametrize(("reading", "said"), [("settled", 0), ("undecided", 1), ("reversed", 1)])
+def test_what_stays_in_doubt_is_said_in_one_sentence(reading, said):
+    warnings = []
+    steps = SfmSteps.__new__(SfmSteps)
+    steps.part = SimpleNamespace(warn=warnings.append)
+    steps.facts = {"depth_reading": reading, "other_reading_cost": 1.04}
+    steps._say_reading(lens_knowledge(None, "auto", WIDTH, HEIGHT, None))
+    assert len(warnings) == said
+    for sentence in warnings:
+        assert "near and far may be swapped" in sentence
+        assert "with 1.04 times the cost" in sentence
+        assert "--poses.camera" in sentence
