@@ -320,14 +320,18 @@ class Truth:
             window.append(StabilityFrame(camera, self._pose[name], estimate, valid, truth, known))
             if len(window) == SPAN:
                 flicker = surface_flicker(window)
-                flickers += [flicker.relative] if flicker is not None else []
+                flickers += [flicker] if flicker is not None else []
         mean = mean_scores(found)
         one, two = np.mean(within, axis=0).tolist() if within else (None, None)
         return {
             "scale": scale,
-            **{name: getattr(mean, name) for name in ("abs_rel", "delta1", "within_5", "completeness", "rmse")},
+            **{
+                name: getattr(mean, name)
+                for name in ("abs_rel", "median_rel", "delta1", "within_5", "completeness", "rmse")
+            },
             "worst_frame": max(score.abs_rel for score in found),
-            "flicker": float(np.mean(flickers)) if flickers else None,
+            "flicker": float(np.mean([item.relative for item in flickers])) if flickers else None,
+            "flicker_median": float(np.mean([item.median for item in flickers])) if flickers else None,
             "drift": float(np.std(signed)),
             "within_one_sigma": one,
             "within_two_sigma": two,
