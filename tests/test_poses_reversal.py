@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pycolmap
 import pytest
+from poses_scenes import looking_at
 
 from recon4d.geometry.similarity import fit_similarity
 from recon4d.poses import mapping
@@ -214,6 +215,38 @@ def slope(model: pycolmap.Reconstruction, image_id: int) -> float:
     observed = image.get_observation_points2D()
     depth = [(image.cam_from_world() * model.points3D[point.point3D_id].xyz)[2] for point in observed]
     return float(np.corrcoef([point.xy[1] for point in observed], depth)[0, 1])
+
+
+def relief_and_its_mirror(distance: float) -> tuple[pycolmap.Reconstruction, pycolmap.Reconstruction]:
+    """Shallow relief (0.6 deep, 3.6 wide) that fills the picture of a long lens, seen from an arc of 16 degrees.
+
+    The mirrored model by hand: x' = S x, and the camera coordinates mirrored about the distance of the middle.
+    """
+    rng, focal, mirror = np.random.default_rng(5), 150 * distance, np.diag([1.0, 1.0, -1.0])
+    points = rng.uniform(-1, 1, (300, 3)) * [1.8, 1.3, 0.3]
+    along = np.radians(np.linspace(-8, 8, 8))
+    height = 0.07 * np.sin(3 * along / along.max())
+    poses = looking_at(distance * np.stack([np.sin(along), height, -np.cos(along)], axis=1), np.zeros(3))
+    pixels = seen(points, poses, focal=focal)
+    translation = poses.translation @ mirror + [0, 0, 2 * distance]
+    false = Rigid3(mirror @ poses.rotation @ mirror, translation)
+    return model_of(points, poses, pixels, focal), model_of(points @ mirror, false, pixels, focal)
+
+
+def test_mirrored_relief_of_a_long_lens_is_found_and_the_seed_is_the_true_one():
+    true, false = relief_and_its_mirror(distance=10.0)
+    assert judge(true, fixed_lens=True).reading is Reading.SETTLED
+    verdict = judge(false, fixed_lens=True)
+    assert verdict.reading is Reading.REVERSED
+    start = seed(false, verdict)
+    ids = sorted(start.reg_image_ids())
+    found, truth = (np.array([m.images[i].projection_center() for i in ids]) for m in (start, true))
+    assert np.linalg.norm(fit_similarity(found, truth) @ found - truth, axis=1).max() < 0.1  # of an arc of 2.8
+
+
+def test_without_perspective_both_readings_fit():
+    for model in relief_and_its_mirror(distance=1000.0):  # 0.2 degrees wide
+        assert judge(model, fixed_lens=True).reading is Reading.UNDECIDED
 
 
 def test_true_lawn_and_a_deep_scene_are_settled_and_untouched(lawn, tmp_path):
