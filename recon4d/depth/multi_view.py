@@ -34,6 +34,8 @@ from recon4d.scene.transforms import Rigid3
 PLANES = 64
 WINDOWS = (1, 2)  # radii, pixels: the small one keeps edges, the large one tells textures apart
 SMOOTHNESS = Smoothness(small=0.3, large=12.0, edge=6.0)
+BAND_STEP, BAND_LABELS = 0.004, 9  # of the median inverse depth: about a tenth of a pixel at the usual angles
+BAND_SMOOTHNESS = Smoothness(small=0.05, large=0.5, edge=8.0)
 SURE_SUPPORT = 4.0  # weight of votes that is enough
 LEAST_SHARE, SURE_SHARE = 0.3, 0.7  # of all votes: fewer tell nothing, more are certain
 SAME_SURFACE = 0.03  # relative inverse depth
@@ -91,10 +93,17 @@ def first_look(frame: GreyView, others: Sequence[GreyView], near: float, far: fl
     return Look(labels.inverse_depth(choice.label), chance_of_look(LookSigns(choice.margin, cost, frame.grey)))
 
 
-def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture, Look]]) -> Settled | None:
+def settle(
+    frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture, Look]], matched: Sequence[GreyView]
+) -> Settled | None:
     """The depth of a frame from its own look and those of other frames; None where no frame trusts what it sees.
 
-    Votes decide where they can, planes carry them across plain walls, steps move to the picture's edges.
+    Votes decide where they can, planes carry them across plain walls, steps move to the picture's edges, and what has
+    texture is matched once more, finely, around that surface.
+
+    Args:
+        others: frames that vote.
+        matched: views to match with, as for `first_look`.
     """
     votes = _votes(frame, look, others, OWN_LOOK)
     agreed = agree(votes)
@@ -106,6 +115,7 @@ def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture,
     away = np.abs(agreed.inverse_depth / flat - 1)
     finer = sure * np.clip(2 - 2 * away / style.disagreement, 0, 1)
     surface = snapped_to_picture((flat + finer * (agreed.inverse_depth - flat)).astype(np.float32), frame.rgb)
+    surface = _sharpened(frame.grey(), matched, surface, texture)
     evidence = weigh(votes, surface)
     own = np.abs(look.inverse_depth / surface - 1) < SAME_SURFACE
     own_trust = np.where(own, look.confidence, np.float32(0))
@@ -114,6 +124,17 @@ def settle(frame: PosedPicture, look: Look, others: Sequence[tuple[PosedPicture,
     provenance[evidence.agreeing >= SURE_SUPPORT] = Provenance.OTHER_FRAME
     provenance[own & (look.confidence >= 0.5) & (evidence.agreeing >= 1)] = Provenance.MEASURED
     return Settled(surface, chance_of_settled(signs), provenance, plane > 0, own_trust.astype(np.float16))
+
+
+def _sharpened(frame: GreyView, matched: Sequence[GreyView], surface: np.ndarray, texture: np.ndarray) -> np.ndarray:
+    """Inverse depth (H, W) matched in a narrow band around ``surface``, as far as there is ``texture`` (0..1)."""
+    if not matched:
+        return surface
+    band = Labels.band(1 / surface, BAND_STEP * float(np.median(surface)), BAND_LABELS)
+    costs = photo_costs(frame, matched, band, WINDOWS[-1])
+    fine = band.inverse_depth(semi_global(costs, frame.grey, BAND_SMOOTHNESS).label)
+    # The band of what is far may reach beyond infinity.
+    return np.where(fine > 0, surface + texture * (fine - surface), surface)
 
 
 def steadied(

@@ -45,7 +45,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 3  # raised when the same options give another result
+    version: ClassVar[int] = 4  # raised when the same options give another result
 
     max_size: int
     complete: bool
@@ -139,7 +139,8 @@ class _Clip:
         from recon4d.depth.multi_view import Settled, settle
 
         others = [(self._picture(j), self._look(j)) for j in self._views.spread(i, SETTLED_WITH)]
-        found = settle(self._picture(i), self._read(LOOKS, i), others)
+        matched = [self._grey(j) for j in self._views.others(i, MATCHED)]
+        found = settle(self._picture(i), self._read(LOOKS, i), others, matched)
         if found is not None:
             return found
         shape = self._picture(i).camera.shape
