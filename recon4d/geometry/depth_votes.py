@@ -16,6 +16,8 @@ from numba import njit
 AGREES_WITHIN = 0.02  # relative difference of inverse depth: votes for one surface
 SUPPORTS_WITHIN = 0.03  # the same between a vote and a surface that may have been smoothed since
 MIN_CONFIDENCE = 0.4  # doubted depth does not vote
+ONE_SURFACE = 0.05  # relative inverse depth of pixels that land on one: more apart, the nearer hides the farther
+LEAST_PART = 1 / 16  # of a pixel: less would only widen what is near
 NUMERIC = {"contract", "arcp", "nsz"}
 
 
@@ -85,15 +87,19 @@ def weigh(votes: Votes, surface: np.ndarray) -> Evidence:
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
 def _carry(inverse_depth, confidence, turn, shift, out, weight):
-    """Each pixel lands on the four pixels around it: so finely sampled, a slanted surface has no holes."""
+    """Each pixel lands on the four pixels around it, bilinearly: so finely sampled, a slanted surface has no holes.
+
+    What lands on a pixel from one surface is averaged. The nearest of it instead would draw all surfaces nearer, and
+    more with every round.
+    """
     height, width = out.shape
-    half = np.float32(0.5)
+    landed = np.zeros(out.shape, dtype=np.float32)  # parts of pixels of the surface seen there
+    half, one = np.float32(0.5), np.float32(1)
     for y in range(inverse_depth.shape[0]):
         for x in range(inverse_depth.shape[1]):
-            p = confidence[y, x]
-            if p < MIN_CONFIDENCE:
+            p, d = confidence[y, x], inverse_depth[y, x]
+            if p < MIN_CONFIDENCE or d <= 0:
                 continue
-            d = inverse_depth[y, x]
             fx, fy = np.float32(x) + half, np.float32(y) + half
             z = turn[2, 0] * fx + turn[2, 1] * fy + turn[2, 2] + d * shift[2]  # depth there over depth here
             if z <= np.float32(1e-6):
@@ -106,9 +112,15 @@ def _carry(inverse_depth, confidence, turn, shift, out, weight):
             left, top = int(np.floor(u)), int(np.floor(v))
             for row in range(max(top, 0), min(top + 2, height)):
                 for column in range(max(left, 0), min(left + 2, width)):
-                    if near > out[row, column]:
-                        out[row, column] = near
-                        weight[row, column] = p * p
+                    part = (one - abs(u - np.float32(column))) * (one - abs(v - np.float32(row)))
+                    if part < np.float32(LEAST_PART) or near < np.float32(1 - ONE_SURFACE) * out[row, column]:
+                        continue
+                    if near > np.float32(1 + ONE_SURFACE) * out[row, column]:
+                        landed[row, column] = 0  # what lay there is hidden
+                    landed[row, column] += part
+                    share = part / landed[row, column]
+                    out[row, column] += share * (near - out[row, column])
+                    weight[row, column] += share * (p * p - weight[row, column])
 
 
 @njit(cache=True, nogil=True)
