@@ -70,13 +70,16 @@ def plane_surface(
 
     Returns:
         Inverse depth (H, W) float32 > 0, and the plane of each pixel (H, W) int32, 0 for none.
+
+    Raises:
+        ValueError: no pixel has a depth.
     """
     planes = find_planes(inverse_depth, np.where(weight > 0.15, weight, 0))
     height, width = inverse_depth.shape
     known = inverse_depth > 0
     if not known.any():
         raise ValueError("plane_surface: no pixel has a depth")
-    lowest, highest = np.percentile(inverse_depth[known], (0.5, 99.5)) * (0.6, 1.6)
+    lowest, highest = np.float32(np.percentile(inverse_depth[known], (0.5, 99.5)) * (0.6, 1.6))
     x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
     answers = np.empty((height, width, 1 + len(planes)), dtype=np.float32)
     costs = np.empty_like(answers)
@@ -93,6 +96,8 @@ def plane_surface(
         _potts_paths(costs, picture, np.float32(style.change), np.float32(style.edge), way, total)
     label = total.argmin(axis=2)
     surface = np.take_along_axis(answers, label[..., None], axis=2)[..., 0]
+    # A floor goes on to its horizon, the scene does not.
+    surface = np.where(label > 0, np.clip(surface, lowest, highest), surface)
     # Where nothing is known and no plane fits either, the nearest thing to an answer is the usual depth.
     surface = np.where(surface > 0, surface, np.float32(np.median(inverse_depth[known])))
     return surface, label.astype(np.int32)
