@@ -34,6 +34,7 @@ MVS = "mvs"  # the name of this source
 MATCHED = 20  # other frames a frame is matched with
 SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
 LOOKS, SETTLED = "looks", "settled"  # folders in the part, gone when the depth is done
+SHOWN = 5  # frames on the page
 MUCH_MOVES = 0.005  # of the pixels: worth a line
 KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
 BYTES_AT_WORK = 3000  # per pixel of a frame being matched: costs of about a hundred depths, a few times over
@@ -45,7 +46,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 4  # raised when the same options give another result
+    version: ClassVar[int] = 5  # raised when the same options give another result
 
     max_size: int
     complete: bool
@@ -88,6 +89,7 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
     for folder in (LOOKS, SETTLED):
         shutil.rmtree(part.path / folder)
     shares = _shares(part.path, trajectory.names)
+    _write_page(workspace, trajectory, shares, part)
     if options.complete and shares["none"] > MUCH_MOVES:
         part.progress.say(
             f"  {100 * shares['none']:.1f} % of the pixels do not look like the rest of the clip: they move, and have "
@@ -248,6 +250,21 @@ def working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
 def _middle(near: float, far: float) -> float:
     """A depth that is neither near nor far."""
     return float(np.sqrt(near * far))
+
+
+def _write_page(workspace: Workspace, trajectory: Trajectory, shares: dict[str, float], part: StagePart) -> None:
+    """``depth.png``: some frames with their depth, to look at."""
+    from recon4d.formats.arrays import read_depth_map
+    from recon4d.view.stereo_page import StereoRow, write_stereo_page
+
+    chosen = np.unique(np.linspace(0, len(trajectory) - 1, SHOWN).round().astype(int))
+    rows = []
+    for name in (trajectory.names[i] for i in chosen):
+        depth = read_depth_map(part.path / f"{name}.npz", DepthKind.SCENE_Z)
+        if depth.valid.any():
+            rows.append(StereoRow(name, workspace.picture(name), depth))
+    told = "   ".join(f"{100 * share:.0f} % {kind.replace('_', ' ')}" for kind, share in shares.items())
+    write_stereo_page(part.path / "depth.png", workspace.root.resolve().name, f"of all pixels: {told}", rows)
 
 
 def _write_look(path: Path, look: Look) -> None:
