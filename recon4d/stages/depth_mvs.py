@@ -261,8 +261,7 @@ def _write_page(workspace: Workspace, trajectory: Trajectory, shares: dict[str, 
     rows = []
     for name in (trajectory.names[i] for i in chosen):
         depth = read_depth_map(part.path / f"{name}.npz", DepthKind.SCENE_Z)
-        if depth.valid.any():
-            rows.append(StereoRow(name, workspace.picture(name), depth))
+        rows.append(StereoRow(name, workspace.picture(name), depth))
     told = "   ".join(f"{100 * share:.0f} % {kind.replace('_', ' ')}" for kind, share in shares.items())
     write_stereo_page(part.path / "depth.png", workspace.root.resolve().name, f"of all pixels: {told}", rows)
 
