@@ -41,7 +41,7 @@ LEAST_SHARE, SURE_SHARE = 0.3, 0.7  # of all votes: fewer tell nothing, more are
 SAME_SURFACE = 0.03  # relative inverse depth
 SAME_SIDE = 0.05  # the same, too little for another side of a step
 NEAR_STEP_PX = 3.0
-STEP_OF_WITNESSES = 3  # every third of the frames that vote is asked for colours: enough for a median
+WITNESSES = 10  # of the frames that vote, at least, where there are as many, are asked for colours: for a median
 OWN_LOOK, OWN_SETTLED = 2.0, 1.0  # weight of a frame's own vote against another one's: what is settled is shared
 
 
@@ -159,7 +159,7 @@ def steadied(
     own = np.where(same, settled.confidence, 0)
     signs = Signs(evidence, trust(agreed) * texture_share(frame.rgb), own, settled.on_plane & same)
     provenance = np.where(same, settled.provenance, np.uint8(Provenance.OTHER_FRAME))
-    witnesses = others[::STEP_OF_WITNESSES]
+    witnesses = others[:: max(1, len(others) // WITNESSES)]
     static = looks_static(
         frame,
         surface,
@@ -168,7 +168,9 @@ def steadied(
         [item.inverse_depth for _, item in witnesses],
     )
     valid = static if complete else static & (provenance == Provenance.MEASURED)
-    return DepthMap(DepthKind.SCENE_Z, np.where(valid, 1 / surface, 0), valid, chance_of_steadied(signs), provenance)
+    # A guess that nobody confirms stays one.
+    chance = np.where(heard | (settled.confidence > 0), chance_of_steadied(signs), 0)
+    return DepthMap(DepthKind.SCENE_Z, np.where(valid, 1 / surface, 0), valid, chance, provenance)
 
 
 def _votes(frame: PosedPicture, own: Look, others: Sequence[tuple[PosedPicture, Look]], own_weight: float) -> Votes:
