@@ -182,15 +182,14 @@ def make_depth(workspace: Workspace, size: int) -> dict[str, object]:
 
 def learned(workspace: Workspace, clip: Clip) -> dict[str, object]:
     """A network's depth on the same poses: least squares per frame, and aligned as the line does it."""
-    peer = Workspace(workspace.root.with_name("learned"))
-    shutil.rmtree(peer.root, ignore_errors=True)
-    shutil.copytree(
-        workspace.root, peer.root, ignore=shutil.ignore_patterns("depth", "align", "mesh", "fuse", "export")
-    )
+    root = workspace.root.with_name("learned")
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(workspace.root, root, ignore=shutil.ignore_patterns("depth", "align", "mesh", "fuse", "export"))
+    peer = Workspace(root)
     depth_stage.run(peer, clip.peer)
     watched = align_watched(peer, AlignOptions())
     rows = few_rows(peer, watched, Truth(peer, replace(clip.truth, stage="align", source=None)))
-    shutil.rmtree(peer.root)
+    shutil.rmtree(root)
     return {row["row"]: row for row in rows}
 
 
