@@ -206,7 +206,7 @@ def compile_once() -> None:
         for k in range(6)
     ]
     looks = [first_look(f.grey(), [o.grey() for o in frames if o is not f], 3.0, 12.0) for f in frames]
-    answer = settle(frames[0], looks[0], list(zip(frames, looks))[1:])
+    answer = settle(frames[0], looks[0], list(zip(frames, looks))[1:], [frame.grey() for frame in frames[1:]])
     if answer is not None:
         steadied(frames[0], answer, [(frame, answer) for frame in frames[1:]], True)
 

@@ -25,6 +25,7 @@ from recon4d import Workspace, pipeline
 from recon4d.depth import multi_view, stereo_chances
 from recon4d.depth.multi_view import Look, PosedPicture, Settled
 from recon4d.evaluation.truth import Counting, GridTruth
+from recon4d.geometry.photo_cost import GreyView
 from recon4d.geometry.stereo_views import StereoViews
 from recon4d.scene.depth import DepthMap
 from recon4d.stages.depth_mvs import MATCHED, SETTLED_WITH, working_size
@@ -53,6 +54,10 @@ class Scene:
     pictures: list[PosedPicture]
     views: StereoViews
     truth: list[np.ndarray]  # (H, W) metres, 0 where it is not known or something moves
+
+    def matched(self, i: int) -> list[GreyView]:
+        """The frames that frame ``i`` is matched with."""
+        return [self.pictures[j].grey() for j in self.views.others(i, MATCHED)]
 
     def company(self, i: int, answers: Sequence[Look]) -> list[tuple[PosedPicture, Look]]:
         """The frames that frame ``i`` hears, and what they say."""
@@ -119,9 +124,8 @@ def first_looks(scene: Scene) -> Walked:
     """Every frame for itself."""
 
     def look(i: int) -> tuple[Look, np.ndarray]:
-        others = [scene.pictures[j].grey() for j in scene.views.others(i, MATCHED)]
         near, far = scene.views.near_far(i)
-        found = multi_view.first_look(scene.pictures[i].grey(), others, near, far)
+        found = multi_view.first_look(scene.pictures[i].grey(), scene.matched(i), near, far)
         return found, stereo_chances.look_features(heard.signs).astype(np.float16)
 
     with overheard("chance_of_look") as heard:
@@ -132,7 +136,7 @@ def settled(scene: Scene, looks: Sequence[Look]) -> Walked:
     """Every frame with the looks of others."""
 
     def settle(i: int) -> tuple[Settled, np.ndarray]:
-        found = multi_view.settle(scene.pictures[i], looks[i], scene.company(i, looks))
+        found = multi_view.settle(scene.pictures[i], looks[i], scene.company(i, looks), scene.matched(i))
         return found, stereo_chances.settled_features(heard.signs).astype(np.float16)
 
     with overheard("chance_of_settled") as heard:
