@@ -14,9 +14,8 @@ from recon4d.geometry.depth_votes import Evidence
 WINDOW = 7  # pixels: texture is contrast within it
 PLAIN = 6.0  # grey levels, standard deviation: as much texture as none
 LOOK_MODEL = (1.11, -1.50, -0.503, 2.16)  # log margin, matching cost, log contrast, 1
-SETTLED_MODEL = (0.376, -1.13, -1.21, -0.017, 1.12, 1.07, -0.437)  # as `settled_features`, then 1
-
-STEADIED_MODEL = SETTLED_MODEL
+SETTLED_MODEL = (0.396, -1.04, -1.44, 0.019, 0.921, 0.928, -0.181)  # as `settled_features`, then 1
+STEADIED_MODEL = (0.55, -2.85, -2.11, 0.233, 1.15, 0.162, -0.388)  # the same
 
 
 class LookSigns(NamedTuple):

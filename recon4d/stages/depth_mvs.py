@@ -46,7 +46,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 5  # raised when the same options give another result
+    version: ClassVar[int] = 6  # raised when the same options give another result
 
     max_size: int
     complete: bool
