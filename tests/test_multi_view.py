@@ -199,6 +199,16 @@ def test_what_only_others_saw_is_theirs(walked):
     assert seeing.confidence.mean() > found.confidence.mean()
 
 
+def test_what_was_measured_well_is_finer_than_a_plane(walked):
+    """A wall with ripples of 1 %, which a plane would flatten; all frames stand in one place and agree."""
+    x = np.arange(WIDTH, dtype=np.float32) * np.ones((HEIGHT, 1), dtype=np.float32)
+    ripples = ((0.3 + 0.0004 * x) * (1 + 0.01 * np.sin(x / 5))).astype(np.float32)
+    frame, look = walked.pictures[JUDGED], Look(ripples, np.ones(CAMERA.shape, dtype=np.float32))
+    found = settle(frame, look, [(frame, look)] * 5, [])
+    assert found.on_plane.mean() > 0.5
+    np.testing.assert_allclose(found.inverse_depth, ripples, rtol=1e-3)
+
+
 def test_nothing_trusted_settles_nothing_and_is_sure_of_nothing(walked):
     doubted = [replace(look, confidence=np.zeros_like(look.confidence)) for look in walked.looks]
     assert settle(walked.pictures[JUDGED], doubted[JUDGED], walked.others(doubted), []) is None
@@ -214,6 +224,27 @@ def test_a_frame_that_saw_nothing_hears_the_others(walked):
     heard = found.valid & (found.confidence > 0.5)
     assert heard.mean() > 0.8
     assert (np.abs(found.values / walked.depths[JUDGED] - 1)[heard] < RIGHT_WITHIN).mean() > 0.95
+
+
+def test_what_others_corrected_is_no_surer_for_what_the_frame_thought(walked):
+    wrong, settled = np.s_[20:60, 25:65], walked.settled[JUDGED]
+    inverse_depth = settled.inverse_depth.copy()
+    inverse_depth[wrong] *= 2
+    chances = []
+    for sure in (0.05, 0.35):  # too little to vote
+        confidence = np.full(CAMERA.shape, sure, dtype=np.float32)
+        mistaken = replace(settled, inverse_depth=inverse_depth, confidence=confidence)
+        found = steadied(walked.pictures[JUDGED], mistaken, walked.others(walked.settled), complete=True)
+        chances.append(found.confidence)
+    inside = np.zeros(CAMERA.shape, dtype=bool)
+    inside[27:53, 32:58] = True
+    right = np.abs(found.values / walked.depths[JUDGED] - 1) < RIGHT_WITHIN
+    assert right[inside].mean() > 0.95
+    assert (found.provenance[inside & right] == Provenance.OTHER_FRAME).all()
+    np.testing.assert_array_equal(chances[0][inside & right], chances[1][inside & right])
+    elsewhere = np.ones(CAMERA.shape, dtype=bool)
+    elsewhere[15:65, 20:70] = False
+    assert (chances[0] < chances[1])[elsewhere].mean() > 0.95
 
 
 @pytest.mark.parametrize("count", [COUNT, 6], ids=["a clip", "a short clip"])

@@ -147,11 +147,11 @@ def test_what_most_views_see_as_well_stood_still(slope):
 
 
 def test_a_speck_is_noise_and_a_patch_is_not():
-    size = (180, 240)
+    size = (240, 320)
     shots = [shot(place, size) for place in PLACES]
     others, depths = zip(*shots[1:])
     trust = np.zeros(size, dtype=np.float32)
-    speck = painted(shots[0][0], np.s_[80:82, 100:102])
+    speck = painted(shots[0][0], np.s_[80:83, 100:103])
     assert looks_static(speck, shots[0][1], trust, others, depths).all()
     patch = painted(shots[0][0], np.s_[80:90, 100:110])
     found = ~looks_static(patch, shots[0][1], trust, others, depths)

@@ -72,6 +72,7 @@ def test_chance_of_a_look_by_hand():
 
 def test_chances_of_looks_stay_finite_and_between_0_and_1():
     extremes = look([0, 1e-30, 1e30, np.inf], [0, 1, 0, 1], noise=0)
+    assert np.isfinite(look_features(extremes)).all()
     for found in (chance_of_look(extremes), chance_of_look(look([0, np.inf, np.inf, 0], [1, 0, 1, 0], noise=80))):
         assert found.dtype == np.float32
         assert np.isfinite(found).all()
