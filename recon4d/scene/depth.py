@@ -66,9 +66,7 @@ class DepthMap:
     kind: DepthKind
     values: np.ndarray  # (H, W) float32
     valid: np.ndarray  # (H, W) bool
-    confidence: (
-        np.ndarray
-    )  # (H, W) float32, 0..1: chance to lie within 5 % of the truth; 1 when the source says nothing
+    confidence: np.ndarray  # (H, W) float32, 0..1: chance to be within 5 % of the truth; 1 where a source does not say
     provenance: np.ndarray  # (H, W) uint8, see Provenance
 
     def __post_init__(self) -> None:
