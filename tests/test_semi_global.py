@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from recon4d.geometry.semi_global import Pull, Smoothness, semi_global
+from recon4d.geometry.semi_global import Smoothness, semi_global
 
 NONE = Smoothness(0.0, 0.0, 8.0)
+USUAL = Smoothness(0.3, 6.0, 8.0)
 DIRECTIONS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 
 
@@ -61,7 +62,7 @@ def flat_grey(costs):
 )
 def test_paths_and_choice_equal_the_readable_ones(shape):
     costs, grey = random_problem(*shape)
-    for smoothness in (Smoothness(), Smoothness(0.1, 0.3, 20.0), Smoothness(0.5, 0.2, 8.0)):
+    for smoothness in (USUAL, Smoothness(0.1, 0.3, 20.0), Smoothness(0.5, 0.2, 8.0)):
         label, margin = readable_choice(readable_sums(costs, grey, smoothness))
         choice = semi_global(costs, grey, smoothness)
         np.testing.assert_allclose(choice.label, label, atol=1e-4)
@@ -90,7 +91,7 @@ def test_margin_by_hand():
 def test_what_says_nothing_is_filled_from_the_sides():
     costs = np.full((7, 15, 10), 0.5, dtype=np.float32)
     costs[:, :4, 6] = costs[:, 11:, 6] = 0
-    choice = semi_global(costs, flat_grey(costs), Smoothness())
+    choice = semi_global(costs, flat_grey(costs), USUAL)
     np.testing.assert_allclose(choice.label, 6, atol=1e-4)
 
 
@@ -99,7 +100,7 @@ def test_a_jump_follows_the_edge_of_the_picture(edge):
     costs = np.full((9, 16, 12), 0.5, dtype=np.float32)
     costs[:, :4, 2] = costs[:, 12:, 9] = 0  # between columns 4 and 12 the costs say nothing
     grey = np.where(np.arange(16) < edge, 40, 200)[None].repeat(9, axis=0).astype(np.float32)
-    choice = semi_global(costs, grey, Smoothness())
+    choice = semi_global(costs, grey, USUAL)
     expected = np.where(np.arange(16) < edge, 2, 9)[None].repeat(9, axis=0)
     np.testing.assert_array_equal(np.round(choice.label), expected)
 
@@ -116,58 +117,18 @@ def test_steps_of_one_label_cost_the_small_smoothness():
 
 def test_mirrored_problems_have_mirrored_answers():
     costs, grey = random_problem(8, 9, 7)
-    choice = semi_global(costs, grey, Smoothness())
+    choice = semi_global(costs, grey, USUAL)
     for flip in (np.fliplr, np.flipud, lambda grid: np.swapaxes(grid, 0, 1)):
-        mirrored = semi_global(flip(costs), flip(grey), Smoothness())
+        mirrored = semi_global(flip(costs), flip(grey), USUAL)
         np.testing.assert_allclose(mirrored.label, flip(choice.label), atol=1e-4)
         np.testing.assert_allclose(mirrored.margin, flip(choice.margin), atol=1e-4)
 
 
-def test_pull_adds_its_cost():
-    costs, grey = random_problem(5, 6, 9)
-    rng = np.random.default_rng(2)
-    pull = Pull(rng.uniform(0, 8, (5, 6)), rng.uniform(0, 1, (5, 6)), 2.5)
-    distance = np.abs(np.arange(9) - pull.label[..., None])
-    pulled = costs + pull.weight[..., None] * np.minimum(distance / 2.5, 1)
-    found = semi_global(costs, grey, Smoothness(), pull)
-    expected = semi_global(pulled, grey, Smoothness())
-    np.testing.assert_allclose(found.label, expected.label, atol=1e-4)
-    np.testing.assert_allclose(found.margin, expected.margin, atol=1e-4)
-
-
-def test_pull_moves_a_flat_cost_and_leaves_a_clear_one_alone():
-    costs = np.full((4, 6, 12), 0.5, dtype=np.float32)
-    costs[:, :3] = 0.02 * (np.arange(12) - 3.25) ** 2
-    untouched = costs.copy()
-    pull = Pull(np.full((4, 6), 9.0), np.full((4, 6), 0.1), 1.0)
-    label = semi_global(costs, flat_grey(costs), NONE, pull).label
-    np.testing.assert_allclose(label[:, 3:], 9)
-    np.testing.assert_allclose(label[:, :3], 3.25, atol=1e-3)
-    np.testing.assert_array_equal(costs, untouched)
-
-
-def test_where_the_pull_has_no_weight_its_label_is_not_read():
-    costs, grey = random_problem(4, 5, 6)
-    nowhere = Pull(np.full((4, 5), np.nan), np.zeros((4, 5)), 2.0)
-    np.testing.assert_array_equal(
-        semi_global(costs, grey, Smoothness(), nowhere).label, semi_global(costs, grey, Smoothness()).label
-    )
-
-
 def test_shapes_that_do_not_match_are_refused():
     costs, grey = random_problem(4, 5, 6)
-    grid = np.zeros((4, 5))
     with pytest.raises(ValueError, match=r"the picture is \(5, 4\), the costs are of \(4, 5\) pixels"):
-        semi_global(costs, grey.T, Smoothness())
+        semi_global(costs, grey.T, USUAL)
     with pytest.raises(ValueError, match="K of at least 2"):
-        semi_global(costs[..., :1], grey, Smoothness())
+        semi_global(costs[..., :1], grey, USUAL)
     with pytest.raises(ValueError, match="K of at least 2"):
-        semi_global(costs[..., 0], grey, Smoothness())
-    with pytest.raises(ValueError, match=r"the pull is \(3, 3\)"):
-        semi_global(costs, grey, Smoothness(), Pull(np.zeros((3, 3)), np.zeros((3, 3)), 1.0))
-    with pytest.raises(ValueError, match=r"weights \(2, 2\)"):
-        Pull(grid, np.zeros((2, 2)), 1.0)
-    with pytest.raises(ValueError, match="from 0 up"):
-        Pull(grid, grid - 1, 1.0)
-    with pytest.raises(ValueError, match="reach of 0 labels"):
-        Pull(grid, grid, 0)
+        semi_global(costs[..., 0], grey, USUAL)

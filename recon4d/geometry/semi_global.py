@@ -15,26 +15,9 @@ NUMERIC = {"contract", "arcp", "nsz", "nnan", "ninf"}
 class Smoothness:
     """What changes between neighbouring pixels cost, in units of the matching cost (0..1)."""
 
-    small: float = 0.3  # one label
-    large: float = 6.0  # more; divided by 1 + |grey step| / edge
-    edge: float = 8.0  # grey levels
-
-
-@dataclass(frozen=True)
-class Pull:
-    """Where a surface should lie if its costs do not say: adds ``weight * min(|k - label| / reach, 1)`` to label k."""
-
-    label: np.ndarray  # (H, W) float32, may lie between whole labels; not read where the weight is 0
-    weight: np.ndarray  # (H, W) float32, in units of the matching cost; 0 where nothing is known
-    reach: float  # labels; beyond them it pulls no more
-
-    def __post_init__(self) -> None:
-        if self.label.ndim != 2 or self.label.shape != self.weight.shape:
-            raise ValueError(f"Pull: labels are {self.label.shape}, weights {self.weight.shape}; both must be (H, W)")
-        if not (self.weight >= 0).all():
-            raise ValueError("Pull: weights must be numbers from 0 up")
-        if not self.reach > 0:
-            raise ValueError(f"Pull: a reach of {self.reach} labels is not above 0")
+    small: float  # one label
+    large: float  # more; divided by 1 + |grey step| / edge
+    edge: float  # grey levels
 
 
 @dataclass(frozen=True)
@@ -45,13 +28,12 @@ class Choice:
     margin: np.ndarray  # (H, W) float32: how much worse the best other answer is, summed over the eight paths
 
 
-def semi_global(costs: np.ndarray, grey: np.ndarray, smoothness: Smoothness, pull: Pull | None = None) -> Choice:
+def semi_global(costs: np.ndarray, grey: np.ndarray, smoothness: Smoothness) -> Choice:
     """Minimise cost plus smoothness along eight paths to each pixel.
 
     Args:
         costs: (H, W, K) float32, 0..1, two labels or more.
-        grey: (H, W) float32, grey levels; jumps cost less where it has edges.
-        pull: what is known of the surface beforehand, (H, W).
+        grey: (H, W) float32, finite grey levels; jumps cost less where it has edges.
 
     Returns:
         Labels and margins; a margin is infinite where every label is next to the best one.
@@ -66,27 +48,20 @@ def semi_global(costs: np.ndarray, grey: np.ndarray, smoothness: Smoothness, pul
     shape = costs.shape[:2]
     if grey.shape != shape:
         raise ValueError(f"semi_global: the picture is {grey.shape}, the costs are of {shape} pixels")
-    pull = pull or Pull(np.zeros(shape), np.zeros(shape), 1.0)
-    if pull.label.shape != shape:
-        raise ValueError(f"semi_global: the pull is {pull.label.shape}, the costs are of {shape} pixels")
     costs, grey = (np.ascontiguousarray(values, dtype=np.float32) for values in (costs, grey))
     total = np.zeros_like(costs)
     settings = (np.float32(smoothness.small), np.float32(smoothness.large), np.float32(smoothness.edge))
-    wanted = np.where(pull.weight > 0, pull.label, 0).astype(np.float32)
-    bias = (np.float32(1 / pull.reach), wanted, pull.weight.astype(np.float32))
-    _paths(costs, grey, settings, bias, 1, total)
-    _paths(costs, grey, settings, bias, -1, total)
+    _paths(costs, grey, settings, 1, total)
+    _paths(costs, grey, settings, -1, total)
     label, margin = _choose(total)
     return Choice(label, margin)
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC)
-def _paths(costs, grey, settings, bias, way, total):
+def _paths(costs, grey, settings, way, total):
     """Four of the eight paths: from the pixel before in the row, and the three in the row before (after, for -1)."""
     height, width, count = costs.shape
     small, large, edge = settings
-    per_label, wanted, weight = bias
-    cost = np.empty(count, dtype=np.float32)  # of one pixel, with the pull
     before = np.zeros((3, width, count), dtype=np.float32)  # the row before, one plane per direction
     now = np.zeros((3, width, count), dtype=np.float32)
     lowest_before = np.zeros((3, width), dtype=np.float32)
@@ -98,8 +73,7 @@ def _paths(costs, grey, settings, bias, way, total):
         lowest_along = np.float32(0)
         for i in range(width):
             x = first + way * i
-            _pulled(costs[y, x], wanted[y, x], weight[y, x], per_label, cost)
-            out = total[y, x]
+            cost, out = costs[y, x], total[y, x]
             source, target = along[i % 2], along[(i + 1) % 2]
             if i == 0:
                 lowest_along = _start(cost, target, out)
@@ -123,12 +97,6 @@ def _paths(costs, grey, settings, bias, way, total):
                     )
         before, now = now, before
         lowest_before, lowest_now = lowest_now, lowest_before
-
-
-@njit(cache=True, nogil=True, fastmath=NUMERIC, inline="always")
-def _pulled(cost, wanted, weight, per_label, out):
-    for k in range(len(cost)):
-        out[k] = cost[k] + weight * min(abs(np.float32(k) - wanted) * per_label, np.float32(1))
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, inline="always")
