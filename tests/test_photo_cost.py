@@ -60,10 +60,11 @@ def readable_look(reference, other, x, y, inverse_depth):
     fu, fv = u - column, v - row
     upper = (1 - fu) * float(other.grey[row, column]) + fu * float(other.grey[row, column + 1])
     lower = (1 - fu) * float(other.grey[row + 1, column]) + fu * float(other.grey[row + 1, column + 1])
-    return (1 - fv) * upper + fv * lower
+    grey = (1 - fv) * upper + fv * lower
+    return None if math.isnan(grey) else grey
 
 
-def readable_costs(reference, others, labels, radius, visible):
+def readable_costs(reference, others, labels, radius):
     """The same as `photo_costs`, one pixel and label after the other, in float64."""
     shape = reference.grey.shape
     costs = np.ones((*shape, labels.count))
@@ -73,20 +74,19 @@ def readable_costs(reference, others, labels, radius, visible):
             for look, other in zip(looks, others):
                 look[y, x] = readable_look(reference, other, x, y, float(labels.base[y, x]) + labels.step * k)
         for y, x in np.ndindex(shape):
-            found, weights = [], []
+            found = []
             pixels = window(x, y, radius, shape)
             own = np.array([reference.grey[at] for at in pixels], dtype=float)
-            for look, weight in zip(looks, visible):
+            for look in looks:
                 theirs = [look[at] for at in pixels]
-                if weight[y, x] == 0 or None in theirs:
+                if None in theirs:
                     continue
                 theirs = np.array(theirs)
                 covariance = np.mean((own - own.mean()) * (theirs - theirs.mean()))
                 spread = np.sqrt((own.var() + VARIANCE_FLOOR) * (theirs.var() + VARIANCE_FLOOR))
                 found.append(min(max(1 - covariance / spread, 0), 1))
-                weights.append(float(weight[y, x]))
             if found:
-                costs[y, x, k] = np.average(found, weights=weights)
+                costs[y, x, k] = np.mean(found)
     return costs
 
 
@@ -101,9 +101,9 @@ def test_costs_equal_the_readable_ones(shape, radius):
         view(noise(shape, 8), (0.0, 0.0, 2.5)),  # nearer surfaces lie behind it
     ]
     labels = Labels(rng.uniform(-0.05, 0.2, shape), 0.1, 5)
-    visible = [rng.uniform(0, 1, shape), rng.random(shape) < 0.7, np.ones(shape), np.ones(shape)]
-    found = photo_costs(reference, others, labels, radius, visible)
-    expected = readable_costs(reference, others, labels, radius, visible)
+    others[0].grey[4, -1] = np.nan
+    found = photo_costs(reference, others, labels, radius)
+    expected = readable_costs(reference, others, labels, radius)
     assert 0.02 < (expected == 1).mean() < 0.9  # both seen and unseen are there
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -115,9 +115,8 @@ def test_costs_equal_the_readable_ones_where_a_view_sees_part_of_the_rows(side):
     grey = noise(shape, 12) + (30 * np.sin(0.2 * x)).astype(np.float32)  # the mean differs along a row
     others = [view(noise((9, 84), 13), (side * 9.0, 0, 0)), view(noise((9, 84), 14), (side * 12.0, 0, 0))]
     labels = Labels(rng.uniform(0.2, 0.203, shape), 0.005, 3)  # 36 to 50 pixels to the side
-    visible = [rng.uniform(0.1, 1, shape), rng.uniform(0.1, 1, shape)]
-    found = photo_costs(view(grey), others, labels, 2, visible)
-    expected = readable_costs(view(grey), others, labels, 2, visible)
+    found = photo_costs(view(grey), others, labels, 2)
+    expected = readable_costs(view(grey), others, labels, 2)
     assert 0.1 < (expected < 1).mean() < 0.6
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -176,7 +175,7 @@ def test_a_slanted_plane_is_found_at_the_middle_of_its_band():
     poses += [Rigid3(turned(a), -turned(a) @ np.array(at)) for a, at in ((1, (0.4, 0, 0)), (-2, (-0.3, 0.3, 0.1)))]
     pictures = [plane_picture(camera, pose, normal, distance) for pose in poses]
     views = [GreyView(grey, camera, pose) for (grey, _), pose in zip(pictures, poses)]
-    labels = Labels.band(pictures[0][1], 0.01, 9)
+    labels = Labels.band(1 / pictures[0][1], 0.01, 9)
     costs = photo_costs(views[0], views[1:], labels, radius=3)
     np.testing.assert_allclose(1 / labels.inverse_depth(np.full((48, 64), 4.0)), pictures[0][1], rtol=1e-6)
     inner = (slice(12, -12), slice(12, -12))
@@ -249,31 +248,37 @@ def test_a_sweep_ends_at_near_and_far_and_is_even_in_inverse_depth():
     np.testing.assert_allclose(depths, [10, 5, 10 / 3, 2.5, 2], rtol=1e-6)
 
 
-def test_a_view_that_does_not_see_the_surface_does_not_count_there():
-    grey, seen = noise(), np.random.default_rng(1).random((12, 16)) < 0.5
-    others = [view(noise(seed=2), (0.1, 0, 0)), view(noise(seed=3), (0.2, 0, 0))]
-    labels = Labels.sweep(grey.shape, 2.0, 10.0, 5)
-    both, first = photo_costs(view(grey), others, labels), photo_costs(view(grey), others[:1], labels)
-    costs = photo_costs(view(grey), others, labels, visible=[None, seen])
-    np.testing.assert_array_equal(costs[seen], both[seen])
-    np.testing.assert_array_equal(costs[~seen], first[~seen])
-    assert (np.abs(both - first) > 0.01).any()
+def test_a_band_lies_around_its_middle_label():
+    labels = Labels.band(np.array([[0.5, 0.25]]), 0.1, 5)
+    for k, expected in enumerate([[0.3, 0.05], [0.4, 0.15], [0.5, 0.25], [0.6, 0.35], [0.7, 0.45]]):
+        np.testing.assert_allclose(labels.inverse_depth(np.full((1, 2), k)), [expected], rtol=1e-6)
 
 
-def test_without_any_view_that_counts_every_label_costs_one():
-    grey = noise()
-    labels = Labels.sweep(grey.shape, 2.0, 10.0, 5)
-    for nothing in (np.zeros(grey.shape, dtype=bool), np.zeros(grey.shape, dtype=np.float32)):
-        assert (photo_costs(view(grey), [view(grey)] * 2, labels, visible=[nothing] * 2) == 1).all()
+def test_where_a_view_holds_nan_the_others_are_matched_alone():
+    """The same camera place: a pixel is read at its own place, and with no share at those to its right and below."""
+    grey, masked = noise((14, 40)), noise((14, 40), seed=2)
+    masked[6:8, 17:20] = np.nan
+    touched = np.zeros(grey.shape, dtype=bool)
+    touched[6 - 1 - 2 : 8 + 2, 17 - 1 - 2 : 20 + 2] = True  # one for reading between pixels, two for the window
+    whole = view(np.where(np.isnan(masked), np.float32(99), masked))
+    beside, labels = view(noise((14, 40), seed=3), (0.1, 0, 0)), flat_labels(grey.shape, 4.0)
+    alone, with_beside, of_beside, of_whole, of_both = (
+        photo_costs(view(grey), others, labels)[..., 0]
+        for others in ([view(masked)], [view(masked), beside], [beside], [whole], [whole, beside])
+    )
+    assert (alone[touched] == 1).all()
+    np.testing.assert_array_equal(alone[~touched], of_whole[~touched])
+    np.testing.assert_array_equal(with_beside[touched], of_beside[touched])
+    np.testing.assert_array_equal(with_beside[~touched], of_both[~touched])
+    assert (of_whole[touched] < 1).any()
+    assert (np.abs(of_beside - of_both)[touched] > 0.01).any()
 
 
 def test_grids_that_do_not_fit_are_refused():
     grey = noise()
     labels = Labels.sweep(grey.shape, 2.0, 10.0, 5)
-    with pytest.raises(ValueError, match="2 grids say what 1 views see"):
-        photo_costs(view(grey), [view(grey)], labels, visible=[None, None])
-    with pytest.raises(ValueError, match=r"what a view sees is \(3, 4\), the picture \(12, 16\)"):
-        photo_costs(view(grey), [view(grey)], labels, visible=[np.ones((3, 4))])
+    with pytest.raises(ValueError, match="the picture asked about has pixels that are no number"):
+        photo_costs(view(np.where(grey == grey[5, 5], np.float32(np.nan), grey)), [view(grey)], labels)
     with pytest.raises(ValueError, match=r"the labels are \(3, 4\), the picture \(12, 16\)"):
         photo_costs(view(grey), [view(grey)], Labels.sweep((3, 4), 2.0, 10.0, 5))
     with pytest.raises(ValueError, match="radius -1"):

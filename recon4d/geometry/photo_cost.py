@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numba import njit
@@ -24,11 +24,24 @@ BLOCK = 16  # labels moved from planes to pixels at once: a line of the cache
 NUMERIC = {"contract", "arcp", "nsz"}  # not nnan: NaN marks what a view does not see
 
 
+class Posed(Protocol):
+    """A picture of any kind, as far as it matters where it was taken and with what."""
+
+    @property
+    def camera(self) -> Camera: ...
+
+    @property
+    def cam_from_world(self) -> Rigid3: ...
+
+
 @dataclass(frozen=True)
 class GreyView:
-    """A grey picture and the camera that took it."""
+    """A grey picture and the camera that took it.
 
-    grey: np.ndarray  # (H, W) float32, grey levels 0..255
+    NaN marks pixels nobody wants matched, such as those of a mask: a view does not see anything there.
+    """
+
+    grey: np.ndarray  # (H, W) float32, grey levels 0..255 or NaN
     camera: Camera  # of this size
     cam_from_world: Rigid3
 
@@ -69,8 +82,8 @@ class Labels:
 
     @classmethod
     def band(cls, surface: np.ndarray, step: float, count: int) -> Labels:
-        """Surfaces parallel to ``surface`` (H, W) z-depth, scene units, which is the middle label."""
-        return cls((1.0 / surface - step * (count // 2)).astype(np.float32), step, count)
+        """Surfaces beside ``surface`` (H, W) inverse depth, inverse scene units, which is the middle label."""
+        return cls((surface - step * (count // 2)).astype(np.float32), step, count)
 
     def inverse_depth(self, label: np.ndarray) -> np.ndarray:
         """Inverse depth (H, W) of labels (H, W), which may lie between whole ones."""
@@ -92,38 +105,29 @@ class _Other(NamedTuple):
     grey: np.ndarray  # of any size
     turn: np.ndarray  # (3, 3)
     shift: np.ndarray  # (3,)
-    weight: np.ndarray  # (H, W) on the reference picture
 
 
-def photo_costs(
-    reference: GreyView,
-    others: Sequence[GreyView],
-    labels: Labels,
-    radius: int = 2,
-    visible: Sequence[np.ndarray | None] | None = None,
-) -> np.ndarray:
+def photo_costs(reference: GreyView, others: Sequence[GreyView], labels: Labels, radius: int = 2) -> np.ndarray:
     """Matching cost of every pixel and label: 1 - ZNCC over a square window, mean over the views that see it.
 
     Args:
-        reference: (H, W), the picture whose pixels are asked about.
-        others: views to compare with, of any size from 2 x 2.
+        reference: (H, W), the picture whose pixels are asked about, without NaN.
+        others: views to compare with, of any size from 2 x 2. Where they hold NaN they see nothing.
         labels: (H, W) and K depths.
         radius: of the window, pixels.
-        visible: per view, (H, W) bool or float on the reference picture, or None: how much the view counts at a
-            pixel, 0 where something is known to stand between them.
 
     Returns:
-        (H, W, K) float32, 0 (the same) .. 1 (unlike); 1 where no other view that counts sees the whole window.
+        (H, W, K) float32, 0 (the same) .. 1 (unlike); 1 where no other view sees the whole window.
 
     Raises:
-        ValueError: labels or ``visible`` do not match the picture, a window or a view has too few pixels.
+        ValueError: labels do not match the picture, it holds NaN, or a window or a view has too few pixels.
 
     Source: zero-mean normalised cross-correlation with a floor on the variances, so that flat windows match nothing.
     """
+    _check(reference, others, labels, radius)
     height, width = reference.grey.shape
-    weights = _weights(reference, others, labels, radius, visible)
     own = _own(reference.grey, radius)
-    views = [_Other(view.grey, *pixel_warp(reference, view), weight) for view, weight in zip(others, weights)]
+    views = [_Other(view.grey, *pixel_warp(reference, view)) for view in others]
     window = (0,) * (2 * radius + 1)
     costs = np.empty((height, width, labels.count), dtype=np.float32)
     block = np.empty((min(BLOCK, labels.count), height, width), dtype=np.float32)
@@ -140,26 +144,17 @@ def photo_costs(
     return costs
 
 
-def _weights(reference, others, labels, radius, visible):
-    """Checked arguments of `photo_costs`; the weight (H, W) float32 of every view."""
+def _check(reference, others, labels, radius):
     shape = reference.grey.shape
     if labels.base.shape != shape:
         raise ValueError(f"photo_costs: the labels are {labels.base.shape}, the picture {shape}")
+    if not np.isfinite(reference.grey).all():
+        raise ValueError("photo_costs: the picture asked about has pixels that are no number; only others may")
     if radius < 0:
         raise ValueError(f"photo_costs: a window of radius {radius} has no pixel")
     for view in others:
         if min(view.grey.shape) < 2:
             raise ValueError(f"photo_costs: a view of {view.grey.shape} pixels has none to read between")
-    if visible is None:
-        visible = [None] * len(others)
-    if len(visible) != len(others):
-        raise ValueError(f"photo_costs: {len(visible)} grids say what {len(others)} views see")
-    everywhere = np.ones(shape, dtype=np.float32)
-    weights = [everywhere if grid is None else np.ascontiguousarray(grid, dtype=np.float32) for grid in visible]
-    for weight in weights:
-        if weight.shape != shape:
-            raise ValueError(f"photo_costs: what a view sees is {weight.shape}, the picture {shape}")
-    return weights
 
 
 def _own(grey, radius):
@@ -171,7 +166,7 @@ def _own(grey, radius):
     return _Own(padded, mean, inverse_std, (1 / columns).astype(np.float32))
 
 
-def pixel_warp(reference: GreyView, other: GreyView) -> tuple[np.ndarray, np.ndarray]:
+def pixel_warp(reference: Posed, other: Posed) -> tuple[np.ndarray, np.ndarray]:
     """Where a pixel at inverse depth d lies in another view: (x', y', 1) ~ turn @ (x, y, 1) + d * shift.
 
     Returns:
@@ -208,7 +203,7 @@ def _statistics(grey, radius):
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
 def _add_view(own, other, depths, window, total, seen):
-    """Add one view's costs for one label to ``total`` (H, W), and its weight to ``seen``, where it sees the window.
+    """Add one view's costs for one label to ``total`` (H, W), and 1 to ``seen``, where it sees the whole window.
 
     Rows are warped one after the other; their sums along x wait in a ring until the window's last row is there. Only
     the span of a row that the view sees is worked on: often less than half.
@@ -254,7 +249,7 @@ def _add_view(own, other, depths, window, total, seen):
         for i in range(3):
             _sum_down(ring[i], np.uint64(first), window, sums[i, : last - first])
         share = np.float32(1) / np.float32(min(height, row + radius + 1) - max(0, row - radius))
-        look = (own.mean[row, first:], own.inverse_std[row, first:], other.weight[row, first:])
+        look = (own.mean[row, first:], own.inverse_std[row, first:])
         _add_row(sums, share, own.share[first:], look, total[row, first:last], seen[row, first:last])
 
 
@@ -341,7 +336,7 @@ def _sum_down(rows, start, window, sums):
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
 def _add_row(sums, share, shares, look, total, seen):
-    mean, inverse_std, weight = look
+    mean, inverse_std = look
     floor = np.float32(VARIANCE_FLOOR)
     for x in range(len(total)):
         n = share * shares[x]
@@ -350,5 +345,5 @@ def _add_row(sums, share, shares, look, total, seen):
         zncc = (sums[2, x] * n - m * mean[x]) * inverse_std[x] / np.sqrt(variance)
         cost = min(max(np.float32(1) - zncc, np.float32(0)), np.float32(1))
         known = zncc == zncc
-        total[x] += weight[x] * cost if known else np.float32(0)
-        seen[x] += weight[x] if known else np.float32(0)
+        total[x] += cost if known else np.float32(0)
+        seen[x] += np.float32(1) if known else np.float32(0)
