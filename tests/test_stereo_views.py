@@ -70,6 +70,13 @@ STEP = 2 * np.tan(np.radians(1.0))  # past a wall 2 away, 1 degree each on the a
 EMPTY = model_of(np.zeros((0, 3)), path(np.zeros((1, 3))))
 
 
+def at_depth(z: float, trajectory: Trajectory) -> StereoViews:
+    """Views of surfaces at depth ``z`` everywhere: one point says so, too few to tell more."""
+    views = StereoViews(model_of([[0, 0, z]], trajectory), trajectory)
+    np.testing.assert_allclose(views._cells, z)
+    return views
+
+
 def test_a_line_of_cameras_is_matched_under_the_best_angle_on_both_sides():
     trajectory = path(along_x(41, STEP))
     views = StereoViews(model_of(wall(3000), trajectory), trajectory)
@@ -134,7 +141,7 @@ def test_few_shared_points_make_a_worse_partner_or_none(shared, chosen):
 
 def test_a_view_that_sees_little_of_the_picture_is_no_match_but_exchanges_depth():
     trajectory = path([[0, 0, 0], [0.5, 0, 0], [0.5, 0, 0], [0.5, 0, 0]], [0, 0, 45, 58])
-    views = StereoViews(EMPTY, trajectory, typical_depth=8.0)
+    views = at_depth(8.0, trajectory)
     assert 0.15 < views._overlap[0, 2] < 0.3
     assert 0 < views._overlap[0, 3] < 0.15
     assert views.others(0, 3) == [1]
@@ -144,7 +151,7 @@ def test_a_view_that_sees_little_of_the_picture_is_no_match_but_exchanges_depth(
 def test_views_too_far_round_see_another_side():
     turns = np.array([0.0, 25, 60])
     centres = 3 * np.stack([-np.sin(np.radians(turns)), np.zeros(3), 1 - np.cos(np.radians(turns))], axis=1)
-    views = StereoViews(EMPTY, path(centres, turns), typical_depth=3.0)
+    views = at_depth(3.0, path(centres, turns))
     assert views._overlap[0, 2] > 0.3
     assert views.others(0, 3) == [1]
     assert views.spread(0, 3) == [1]
@@ -153,14 +160,14 @@ def test_views_too_far_round_see_another_side():
 def test_where_the_camera_rests_few_frames_exchange_depth():
     resting, elsewhere = np.zeros((40, 3)), along_x(7, 0.15)
     trajectory = path(np.concatenate([resting, elsewhere]))
-    views = StereoViews(EMPTY, trajectory, typical_depth=3.0)
+    views = at_depth(3.0, trajectory)
     spread = views.spread(0, 8)
     assert spread[:2] == [1, 2]
     assert len(set(spread) & {40, 41, 42, 44, 45, 46}) >= 4
 
 
 def test_frames_of_one_place_are_spread_over_time():
-    views = StereoViews(EMPTY, path(np.zeros((41, 3))), typical_depth=3.0)
+    views = at_depth(3.0, path(np.zeros((41, 3))))
     spread = views.spread(20, 9)
     assert spread[:4] == [19, 21, 18, 22]
     assert np.diff(np.sort([*spread[4:], 18, 22])).min() >= 3
@@ -207,11 +214,10 @@ def test_a_camera_that_only_turns_has_no_parallax_whatever_its_path_shakes():
 def test_fewer_than_two_posed_frames_have_no_parallax():
     alone = path(np.zeros((1, 3)))
     guessed = path(along_x(3, 0.2), origin=(PoseOrigin.INTERPOLATED, PoseOrigin.IMPORTED, PoseOrigin.INTERPOLATED))
-    for trajectory, typical_depth in ((alone, 2.0), (alone, None)):
-        views = StereoViews(EMPTY, trajectory, typical_depth)
-        assert not views.has_parallax
-        assert views.others(0, 3) == views.spread(0, 3) == []
-    views = StereoViews(EMPTY, guessed, 2.0)
+    views = StereoViews(EMPTY, alone)
+    assert not views.has_parallax
+    assert views.others(0, 3) == views.spread(0, 3) == []
+    views = at_depth(2.0, guessed)
     assert not views.has_parallax
     assert views.others(1, 3) == []
 
@@ -241,8 +247,6 @@ def test_without_points_the_poses_decide():
     np.testing.assert_allclose(views.near_far(6), (3 * BLIND_MARGINS[0], 3 * BLIND_MARGINS[1]), rtol=1e-9)
     away = path(np.concatenate([centres[3:8], centres[2:9]]), [*turns[3:8], *(turns[2:9] + 180)])
     np.testing.assert_allclose(StereoViews(EMPTY, away).near_far(0)[0], 3 * BLIND_MARGINS[0], rtol=1e-9)
-    told = StereoViews(EMPTY, trajectory, typical_depth=1.5)
-    np.testing.assert_allclose(told.near_far(0), (1.5 * BLIND_MARGINS[0], 1.5 * BLIND_MARGINS[1]), rtol=1e-9)
 
 
 def test_with_few_points_overlap_decides():
@@ -330,7 +334,7 @@ def test_two_kinds_of_camera():
     zoomed = Camera(640, 480, 1000.0, 1000.0, 320.0, 240.0)
     one = path(along_x(3, 0.15))
     trajectory = Trajectory(one.names, one.timestamps_s, one.cam_from_world, (CAMERA, CAMERA, zoomed), one.origin)
-    views = StereoViews(EMPTY, trajectory, typical_depth=2.0)
+    views = at_depth(2.0, trajectory)
     assert views._overlap[2, 1] == pytest.approx(0.5)
     assert views._overlap[2, 2] == pytest.approx(1.0)
     # 0.15 / 2 * 500 = 37.5 of 640 pixels to the side: less than one of ten columns, whose middle is 32 from the border.

@@ -50,12 +50,11 @@ class StereoViews:
     """Choice of views and depth ranges for the frames of a clip.
 
     Args:
-        model: points of structure from motion; may be empty.
+        model: points of structure from motion; where it is empty, depths are guessed from the poses.
         trajectory: N frames. Those whose pose is not evidence are never chosen, but can ask.
-        typical_depth: scene units, used when the model is empty; a guess from the poses otherwise.
     """
 
-    def __init__(self, model: SparseModel, trajectory: Trajectory, typical_depth: float | None = None) -> None:
+    def __init__(self, model: SparseModel, trajectory: Trajectory) -> None:
         self._views = list(trajectory)
         self._centres = trajectory.centres
         self._rotations = trajectory.cam_from_world.rotation
@@ -65,7 +64,7 @@ class StereoViews:
         self._sees = _sees(model, trajectory)
         self._own_points = self._sees.sum(axis=1)
         seen = [self._seen_depths(i) for i in range(len(trajectory))]
-        self._ranges, typical = self._depth_ranges([z for _, z in seen], typical_depth)
+        self._ranges, typical = self._depth_ranges([z for _, z in seen])
         self._cells = np.stack([self._cell_depths(i, *seen[i], typical) for i in range(len(trajectory))])
         self._cameras = _groups(trajectory)
         pairs = [(*self._shared_points(i), *self._overlap_with(i)) for i in range(len(trajectory))]
@@ -143,13 +142,11 @@ class StereoViews:
             inside[inside] = not_hidden(x[inside], y[inside], z[inside], radius) | self._sees[i, rows[inside]]
         return np.stack([x, y], axis=1)[inside], z[inside]
 
-    def _depth_ranges(
-        self, depths: list[np.ndarray], typical_depth: float | None
-    ) -> tuple[list[tuple[float, float]], float]:
+    def _depth_ranges(self, depths: list[np.ndarray]) -> tuple[list[tuple[float, float]], float]:
         """Near and far of each frame, and the typical depth of the clip."""
         everything = np.concatenate([np.zeros(0), *depths])
         if not len(everything):
-            typical = typical_depth or _depth_of_path(self._centres, self._rotations)
+            typical = _depth_of_path(self._centres, self._rotations)
             return [(BLIND_MARGINS[0] * typical, BLIND_MARGINS[1] * typical)] * len(depths), typical
         whole = np.percentile(everything, OUTERMOST) * WIDE_MARGINS
         ranges = []
