@@ -36,7 +36,7 @@ from recon4d.threads import usable_cores
 FITTED = ("rgbd_static", "dynamic_gt", "synthetic")
 EVERY_PX = 2  # every second pixel both ways: neighbours say the same
 NEWTON_STEPS = 25
-RIDGE = 1e-6  # per sample: keeps a sign that never varies from running away
+RIDGE = 1e-6  # where a clip weighs 1: settles only what no clip does, such as a sign that never varies
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,10 @@ class Scene:
         """The frames that frame ``i`` is matched with."""
         return [self.pictures[j].grey() for j in self.views.others(i, MATCHED)]
 
-    def company(self, i: int, answers: Sequence[Look]) -> list[tuple[PosedPicture, Look]]:
-        """The frames that frame ``i`` hears, and what they say."""
-        return [(self.pictures[j], answers[j]) for j in self.views.spread(i, SETTLED_WITH)]
+    def company(self, i: int, answers: Sequence[Look | None]) -> list[tuple[PosedPicture, Look]]:
+        """The frames that frame ``i`` hears, and what they say; without those that have no answer."""
+        heard = self.views.spread(i, SETTLED_WITH)
+        return [(self.pictures[j], answers[j]) for j in heard if answers[j] is not None]
 
 
 def read_scene(workspace: Workspace, options: EvaluateOptions) -> Scene:
@@ -109,15 +110,17 @@ def overheard(name: str) -> Iterator[threading.local]:
 
 @dataclass
 class Walked:
-    """What a walk says of every frame of a clip."""
+    """What a walk says of every frame of a clip; None, twice, of those where nobody trusts what the frame sees."""
 
     answers: list  # of Look, Settled or DepthMap
-    features: list[np.ndarray]  # (H, W, C) float16: what the chances are read from
+    features: list[np.ndarray | None]  # (H, W, C) float16: what the chances are read from
 
     def believed(self, model: np.ndarray) -> list:
         """The answers with the confidence that a model gives them."""
-        chances = (chance(x, model).astype(np.float32) for x in self.features)
-        return [replace(answer, confidence=p) for answer, p in zip(self.answers, chances)]
+        return [
+            None if answer is None else replace(answer, confidence=chance(x, model).astype(np.float32))
+            for answer, x in zip(self.answers, self.features)
+        ]
 
 
 def first_looks(scene: Scene) -> Walked:
@@ -135,18 +138,22 @@ def first_looks(scene: Scene) -> Walked:
 def settled(scene: Scene, looks: Sequence[Look]) -> Walked:
     """Every frame with the looks of others."""
 
-    def settle(i: int) -> tuple[Settled, np.ndarray]:
+    def settle(i: int) -> tuple[Settled | None, np.ndarray | None]:
         found = multi_view.settle(scene.pictures[i], looks[i], scene.company(i, looks), scene.matched(i))
+        if found is None:
+            return None, None
         return found, stereo_chances.settled_features(heard.signs).astype(np.float16)
 
     with overheard("chance_of_settled") as heard:
         return _each(settle, len(scene.pictures))
 
 
-def steadied(scene: Scene, answers: Sequence[Settled]) -> Walked:
+def steadied(scene: Scene, answers: Sequence[Settled | None]) -> Walked:
     """Every frame with the settled depth of others."""
 
-    def steady(i: int) -> tuple[DepthMap, np.ndarray]:
+    def steady(i: int) -> tuple[DepthMap | None, np.ndarray | None]:
+        if answers[i] is None:
+            return None, None
         found = multi_view.steadied(scene.pictures[i], answers[i], scene.company(i, answers), True)
         return found, stereo_chances.settled_features(heard.signs).astype(np.float16)
 
@@ -168,6 +175,8 @@ def samples(scene: Scene, walked: Walked, every: int) -> Samples:
     """Pixels with truth of every N-th frame."""
     features, right, thinned = [], [], (slice(EVERY_PX // 2, None, EVERY_PX),) * 2
     for answer, of_pixel, truth in list(zip(walked.answers, walked.features, scene.truth))[::every]:
+        if answer is None:
+            continue
         z, t = depth_of(answer)[thinned], truth[thinned]
         both = (z > 0) & (t > 0)
         if both.any():
