@@ -109,7 +109,7 @@ def test_key_of_files_knows_neither_auto_nor_the_options_of_stereo(tmp_path):
         (DepthOptions(path=Path("/no/such")), InputError, "/no/such was not found"),
         (DepthOptions(source="magic"), OptionsError, "no source 'magic'; known are auto, precomputed, mvs"),
         (DepthOptions(source="auto,mvs"), OptionsError, "one twice"),
-        (DepthOptions(max_size=63), OptionsError, r"--depth\.max-size is 63, at least 64 is expected"),
+        (DepthOptions(max_size=63), OptionsError, r"--depth\.max-size is 63, at least 64 and at most 4096 is expected"),
         (DepthOptions(workers=0), OptionsError, r"--depth\.workers is 0, at least 1 is expected"),
         (DepthOptions(more=("MVS=/x",)), OptionsError, "that is a depth source itself"),
         (DepthOptions(more=("auto=/x",)), OptionsError, "that is a depth source itself"),

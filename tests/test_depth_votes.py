@@ -45,7 +45,7 @@ def single(value, at, shape=SHAPE):
 def carried(seen, confidence, source, voted):
     """What one frame says of another: inverse depth and weight (H, W) of its vote."""
     silent = np.zeros(voted.grey.shape, dtype=np.float32)
-    votes = collect_votes((silent, silent), [(seen, confidence)], [pixel_warp(source, voted)])
+    votes = collect_votes((silent, silent), [(seen, confidence)], [pixel_warp(source, voted)], 1.0)
     return votes.inverse_depth[1], votes.weight[1]
 
 
@@ -204,7 +204,7 @@ def test_the_nearer_surface_of_a_frame_hides_the_farther_whatever_their_confiden
     np.testing.assert_allclose(weight[~expected & (out > 0)], 0.81, rtol=1e-6)
     # And the surface is not in another's way: its frame has one vote there, another frame has its own.
     warp = pixel_warp(view(), view((0.5, 0.1, 0)))
-    both = collect_votes((full(0), full(0)), [(seen, confidence), (full(0.1), confidence)], [warp, warp])
+    both = collect_votes((full(0), full(0)), [(seen, confidence), (full(0.1), confidence)], [warp, warp], 1.0)
     np.testing.assert_allclose(both.inverse_depth[:, 4, 7], [0, 0.25, 0.1], rtol=1e-6)
 
 
@@ -219,10 +219,10 @@ def test_confidence_counts_squared_and_the_own_vote_as_told():
 def test_doubted_depth_does_not_vote():
     doubted, trusted = full(MIN_CONFIDENCE - 0.01), full(MIN_CONFIDENCE + 0.01)
     warp = pixel_warp(view(), view())
-    silent = collect_votes((full(0.3), doubted), [(full(0.3), doubted)], [warp])
+    silent = collect_votes((full(0.3), doubted), [(full(0.3), doubted)], [warp], 1.0)
     assert not silent.weight.any()
     assert not any(grid.any() for grid in agree(silent))
-    heard = collect_votes((full(0.3), trusted), [(full(0.3), trusted)], [warp])
+    heard = collect_votes((full(0.3), trusted), [(full(0.3), trusted)], [warp], 1.0)
     assert (heard.weight > 0).all()
 
 
@@ -283,3 +283,10 @@ def test_evidence_matches_its_readable_twin_and_loses_no_vote():
     evidence = weigh(votes, surface)
     np.testing.assert_allclose(evidence, readable_weigh(votes, surface), atol=1e-6)
     np.testing.assert_allclose(sum(evidence), agree(votes).total, rtol=1e-5)
+
+
+def test_votes_of_others_leave_the_own_one_out():
+    votes = collect_votes((full(0.1), full(1.0)), [(full(0.2), full(1.0))], [pixel_warp(view(), view())], 2.0)
+    assert (weigh(votes, full(0.1)).agreeing > 0).all()
+    assert not (weigh(votes.of_others, full(0.1)).agreeing > 0).any()
+    assert (weigh(votes.of_others, full(0.2)).agreeing > 0).any()

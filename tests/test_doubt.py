@@ -49,6 +49,15 @@ def test_what_is_second_hand_is_less_sure_and_order_follows_confidence():
     assert (np.diff(falling) <= 1e-9).all()
 
 
+@pytest.mark.parametrize("confidence", [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0])
+def test_second_hand_depth_is_never_surer_than_first_hand_at_one_confidence(confidence):
+    by_origin = [
+        sigma(0.012, confidence, p) for p in (Provenance.MEASURED, Provenance.OTHER_FRAME, Provenance.COMPLETED)
+    ]
+    assert by_origin == sorted(by_origin)
+    assert by_origin[-1] <= max(MISS_SIGMA, by_origin[0])
+
+
 def test_bound_by_hand():
     # Good with chance 0.5: 0.5 erf(q / (0.001 sqrt 2)) + 0.5 erf(q / (0.3 sqrt 2)) = 0.6827, and the first erf is 1.
     miss_close = erf(CLOSE / MISS_SIGMA / math.sqrt(2))

@@ -328,3 +328,12 @@ def test_grey_is_luminance():
     rgb[0, 3] = 200
     view = PosedPicture(rgb, Camera(4, 1, 10.0, 10.0, 2.0, 0.5), pose(0)).grey()
     np.testing.assert_allclose(view.grey, [[29.9, 58.7, 11.4, 200]], rtol=1e-5)
+
+
+def test_a_frame_that_vouches_for_itself_alone_is_not_measured():
+    """A sure own vote weighs two; without any other frame it used to pass for confirmed."""
+    shape = (24, 32)
+    picture = PosedPicture(np.zeros((*shape, 3), np.uint8), Camera(32, 24, 30.0, 30.0, 16.0, 12.0), Rigid3.identity())
+    sure = Look(np.full(shape, 0.5, np.float32), np.full(shape, 0.95, np.float32))
+    settled = settle(picture, sure, [], [])
+    assert not (settled.provenance == Provenance.MEASURED).any()

@@ -37,6 +37,7 @@ SMOOTHNESS = Smoothness(small=0.3, large=12.0, edge=6.0)
 BAND_STEP, BAND_LABELS = 0.004, 9  # of the median inverse depth: about a tenth of a pixel at the usual angles
 BAND_SMOOTHNESS = Smoothness(small=0.05, large=0.5, edge=8.0)
 SURE_SUPPORT = 4.0  # weight of votes that is enough
+CONFIRMED = 0.25  # weight of other frames' votes: one that is more likely right than not
 LEAST_SHARE, SURE_SHARE = 0.3, 0.7  # of all votes: fewer tell nothing, more are certain
 SAME_SURFACE = 0.03  # relative inverse depth
 SAME_SIDE = 0.05  # the same, too little for another side of a step
@@ -120,9 +121,10 @@ def settle(
     own = np.abs(look.inverse_depth / surface - 1) < SAME_SURFACE
     own_trust = np.where(own, look.confidence, np.float32(0))
     signs = Signs(evidence, sure * texture, own_trust, plane > 0)
+    told = weigh(votes.of_others, surface).agreeing
     provenance = np.full(surface.shape, Provenance.COMPLETED, dtype=np.uint8)
-    provenance[evidence.agreeing >= SURE_SUPPORT] = Provenance.OTHER_FRAME
-    provenance[own & (look.confidence >= 0.5) & (evidence.agreeing >= 1)] = Provenance.MEASURED
+    provenance[told >= SURE_SUPPORT] = Provenance.OTHER_FRAME
+    provenance[own & (look.confidence >= 0.5) & (told >= CONFIRMED)] = Provenance.MEASURED
     return Settled(surface, chance_of_settled(signs), provenance, plane > 0, own_trust.astype(np.float16))
 
 
@@ -130,7 +132,7 @@ def _sharpened(frame: GreyView, matched: Sequence[GreyView], surface: np.ndarray
     """Inverse depth (H, W) matched in a narrow band around ``surface``, as far as there is ``texture`` (0..1)."""
     if not matched:
         return surface
-    band = Labels.band(1 / surface, BAND_STEP * float(np.median(surface)), BAND_LABELS)
+    band = Labels.band(surface, BAND_STEP * float(np.median(surface)), BAND_LABELS)
     costs = photo_costs(frame, matched, band, WINDOWS[-1])
     fine = band.inverse_depth(semi_global(costs, frame.grey, BAND_SMOOTHNESS).label)
     # The band of what is far may reach beyond infinity.
@@ -165,7 +167,8 @@ def steadied(
         surface,
         np.where(same, settled.own_trust, 0),
         [picture for picture, _ in witnesses],
-        [item.inverse_depth for _, item in witnesses],
+        # What a mask takes out, or nobody measured, is no witness: it counts as hidden.
+        [np.where(item.confidence > 0, item.inverse_depth, np.float32(np.inf)) for _, item in witnesses],
     )
     valid = static if complete else static & (provenance == Provenance.MEASURED)
     # A guess that nobody confirms stays one.

@@ -28,6 +28,11 @@ class Votes:
     inverse_depth: np.ndarray  # (S, H, W) float32, inverse scene units in the voted frame
     weight: np.ndarray  # (S, H, W) float32, 0 where a frame says nothing
 
+    @property
+    def of_others(self) -> Votes:
+        """The same without the voted frame's own, which come first."""
+        return Votes(self.inverse_depth[1:], self.weight[1:])
+
 
 class Agreement(NamedTuple):
     """The depth with the largest weight behind it."""
@@ -49,7 +54,7 @@ def collect_votes(
     own: tuple[np.ndarray, np.ndarray],
     others: Sequence[tuple[np.ndarray, np.ndarray]],
     warps: Sequence[tuple[np.ndarray, np.ndarray]],
-    own_weight: float = 2.0,
+    own_weight: float,
 ) -> Votes:
     """Bring the depth of other frames to a frame; nearer surfaces of one frame hide its farther ones.
 

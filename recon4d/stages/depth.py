@@ -108,7 +108,7 @@ def _named(name: str | None) -> Iterator[None]:
 
 def _say_choice(options: DepthOptions, progress: Progress) -> None:
     names = source_names(options)
-    if MVS in names and AUTO in options.source:
+    if MVS in names and options.path is None and AUTO in [name.strip() for name in options.source.split(",")]:
         progress.say("no depth was given (--depth.path): it is measured in the pictures by multi-view stereo (mvs)")
     if options.path is not None and PRECOMPUTED not in names:
         progress.say(f"--depth.path is not read by --depth.source {options.source}; {PRECOMPUTED},{MVS} has both")
@@ -156,7 +156,7 @@ def check_options(options: DepthOptions) -> None:
         raise InputError(f"depth: {options.path} was not found: correct --depth.path")
     if options.windows is not None:
         parse_windows(options.windows)
-    check_range("depth", "max_size", options.max_size, low=64)
+    check_range("depth", "max_size", options.max_size, low=64, high=4096)
     if options.workers is not None:
         check_range("depth", "workers", options.workers, low=1)
     check_more(parse_more(options.more, _taken()))

@@ -1,9 +1,8 @@
 """Depth from the posed pictures themselves: the walk over the clip around `recon4d.depth.multi_view`.
 
 The clip is walked three times. First every frame looks at its neighbours, each look a small file; then every frame
-settles its depth with the looks of others; then it is steadied with their settled depth. Frames are independent in each
-walk, so they run in threads and the number of
-threads changes nothing.
+settles its depth with the looks of others; then it is steadied with their settled depth. Frames are independent in
+each walk, so they run in threads and the number of threads changes nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
     from recon4d.depth.multi_view import Look, PosedPicture, Settled
+    from recon4d.geometry.photo_cost import GreyView
     from recon4d.geometry.stereo_views import StereoViews
     from recon4d.scene.trajectory import Trajectory
 
@@ -37,8 +37,8 @@ LOOKS, SETTLED = "looks", "settled"  # folders in the part, gone when the depth 
 SHOWN = 5  # frames on the page
 MUCH_MOVES = 0.005  # of the pixels: worth a line
 KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
-BYTES_AT_WORK = 3000  # per pixel of a frame being matched: costs of about a hundred depths, a few times over
-FRAME_BYTES = 15  # per pixel: a picture in colour and in grey, and its look
+BYTES_AT_WORK = 3000  # per pixel of a frame being matched: costs of 64 depths, several times over
+FRAME_BYTES = 29  # per pixel: a picture in colour and in grey, its look, and that settled
 OTHERWISE = "or give depth with --depth.path"
 
 
@@ -46,7 +46,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 6  # raised when the same options give another result
+    version: ClassVar[int] = 7  # raised when the same options give another result
 
     max_size: int
     complete: bool
@@ -121,7 +121,7 @@ class _Clip:
         width, height = working_size(trajectory.cameras[0].shape[::-1], options.max_size)
         kept = max(2 * SETTLED_WITH, KEPT_BYTES // (FRAME_BYTES * width * height))
         self._picture = lru_cache(kept)(self._read_picture)
-        self._grey = lru_cache(kept)(lambda i: self._picture(i).grey())
+        self._grey = lru_cache(kept)(self._grey_to_match)
         self._look = lru_cache(kept)(lambda i: self._without_ignored(i, self._read(LOOKS, i)))
         self._settled = lru_cache(kept)(lambda i: self._without_ignored(i, self._read(SETTLED, i)))
 
@@ -134,7 +134,7 @@ class _Clip:
         if not others:
             shape = self._picture(i).camera.shape
             return Look(np.full(shape, 1 / _middle(near, far), dtype=np.float32), np.zeros(shape, dtype=np.float32))
-        return first_look(self._grey(i), [self._grey(j) for j in others], near, far)
+        return first_look(self._picture(i).grey(), [self._grey(j) for j in others], near, far)
 
     def settled(self, i: int) -> Settled:
         """The depth of a frame as the looks of others settle it."""
@@ -182,17 +182,25 @@ class _Clip:
         arrays["confidence"] = arrays["confidence"].astype(np.float32)
         return (Look if folder == LOOKS else Settled)(**arrays)
 
+    def _grey_to_match(self, i: int) -> GreyView:
+        """A picture as other frames may match it: NaN where the user's mask ignores it."""
+        view, ignored = self._picture(i).grey(), self._ignored(i)
+        return view if ignored is None else replace(view, grey=np.where(ignored, np.float32(np.nan), view.grey))
+
     def _without_ignored(self, i: int, look: Look) -> Look:
         """A look as other frames may use it: what the user's mask ignores says nothing."""
+        ignored = self._ignored(i)
+        return look if ignored is None else replace(look, confidence=np.where(ignored, np.float32(0), look.confidence))
+
+    def _ignored(self, i: int) -> np.ndarray | None:
+        """(H, W) bool at working size: pixels that any ignored one of the picture touches, for they are a mixture."""
         import cv2
 
         ignored = self._workspace.ignored(self._frames[i].name)
         if ignored is None:
-            return look
-        size = look.confidence.shape[::-1]
-        # Any ignored part of a pixel counts: its picture is a mixture.
-        touched = cv2.resize(ignored.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-        return replace(look, confidence=np.where(touched, np.float32(0), look.confidence))
+            return None
+        size = self._picture(i).camera.shape[::-1]
+        return cv2.resize(ignored.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
 
 
 def _stereo_views(workspace: Workspace, trajectory: Trajectory) -> StereoViews:
@@ -274,7 +282,7 @@ def _write_look(path: Path, look: Look) -> None:
 
 
 def _shares(folder: Path, names: Sequence[str]) -> dict[str, float]:
-    """Shares of all pixels by where their depth comes from, and of those that have none because they move."""
+    """Shares of all pixels by where their depth comes from, and of those that have none."""
     from recon4d.formats.arrays import read_depth_map
 
     shares = []
