@@ -237,6 +237,36 @@ def test_interrupted_run_goes_on_without_looking_again(made, workspace, tmp_path
     assert record.summary["shares"] == whole.record("depth/mvs").summary["shares"]
 
 
+@pytest.mark.parametrize("folder", [depth_mvs.LOOKS, depth_mvs.SETTLED])
+@pytest.mark.parametrize("damage", [b"", b"not a zip file", None])
+def test_damaged_file_of_an_earlier_walk_is_made_again(made, workspace, tmp_path, monkeypatch, folder, damage):
+    """Stopped before the last walk, one file spoilt or gone meanwhile: the end is that of an undisturbed run."""
+    undisturbed = scene(made, tmp_path / "undisturbed")
+    depth.run(undisturbed, DepthOptions(workers=1))
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(multi_view, "steadied", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            depth.run(workspace, DepthOptions(workers=1))
+    (spoilt,) = workspace.root.glob(f".part/depth.mvs-*/{folder}/{made.trajectory.names[2]}.npz")
+    if damage is None:
+        spoilt.unlink()
+    else:
+        spoilt.write_bytes(damage)
+    depth.run(workspace, DepthOptions(workers=1))
+    assert files_of(workspace) == files_of(undisturbed)
+
+
+def test_hardly_anything_measured_is_warned_of(made, workspace, monkeypatch):
+    shares = {"measured": 0.1, "other_frame": 0.0, "completed": 0.9, "none": 0.0}
+    monkeypatch.setattr(depth_mvs, "_shares", lambda *_: shares)
+    (record,) = depth.run(workspace, DepthOptions())
+    assert any("only 10 % of the pixels are measured" in warning for warning in record.warnings)
+
+
 def test_interpolated_pose_has_depth_but_helps_nobody(made, tmp_path, monkeypatch):
     origin = list(made.trajectory.origin)
     origin[3] = PoseOrigin.INTERPOLATED

@@ -4,7 +4,7 @@ import numpy as np
 
 from recon4d.formats.pictures import read_rgb
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
-from recon4d.view.stereo_page import GAP, HEAD, MARGIN, MOVES, ORIGINS, StereoRow, stereo_page, write_stereo_page
+from recon4d.view.stereo_page import GAP, HEAD, MARGIN, NOTHING, ORIGINS, StereoRow, stereo_page, write_stereo_page
 
 
 def row_of(name="000000", confidence=1.0):
@@ -35,7 +35,7 @@ def test_origins_have_their_colours_and_what_moves_has_none():
     _, _, _, origin = cells(stereo_page("clip", "numbers", [row_of()]), 1)[0]
     height, width = origin.shape[:2]
     found = [tuple(origin[height // 2, round(share * width)]) for share in (0.15, 0.5, 0.85)]
-    assert found == [ORIGINS[Provenance.MEASURED][1], ORIGINS[Provenance.COMPLETED][1], MOVES[1]]
+    assert found == [ORIGINS[Provenance.MEASURED][1], ORIGINS[Provenance.COMPLETED][1], NOTHING[1]]
 
 
 def test_surer_depth_is_brighter_in_the_third_column():
@@ -50,7 +50,7 @@ def test_a_row_without_any_depth_beside_others_is_drawn():
         DepthKind.SCENE_Z, np.zeros((60, 90)), np.zeros((60, 90)), np.zeros((60, 90)), empty.depth.provenance
     )
     page = stereo_page("clip", "numbers", [row_of(), StereoRow("000001", empty.picture, none)])
-    assert (cells(page, 2)[1][3] == MOVES[1]).all()
+    assert (cells(page, 2)[1][3] == NOTHING[1]).all()
 
 
 def test_the_page_is_written_as_a_picture(tmp_path):

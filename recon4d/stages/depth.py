@@ -144,7 +144,10 @@ def check_options(options: DepthOptions) -> None:
         raise OptionsError(f"depth: '{options.source}' names no source, or one twice: see --depth.source")
     unknown = [name for name in names if name not in (*SOURCES, MVS)]
     if unknown:
-        raise OptionsError(f"depth: there is no source '{unknown[0]}'; known are {', '.join((AUTO, *SOURCES, MVS))}")
+        raise OptionsError(
+            f"depth: there is no source '{unknown[0]}'; known are {', '.join((AUTO, *SOURCES, MVS))}; depth made "
+            f"elsewhere is read with --depth.path, beside stereo with --depth.source {PRECOMPUTED},{MVS}"
+        )
     if options.path is None and PRECOMPUTED in names:
         raise OptionsError(
             "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of depth "

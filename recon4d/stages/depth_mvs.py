@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from recon4d.errors import DepthError
+from recon4d.errors import DepthError, InputError
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.stages.common import NOT_IN_KEY
@@ -35,6 +35,7 @@ MATCHED = 20  # other frames a frame is matched with
 SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
 LOOKS, SETTLED = "looks", "settled"  # folders in the part, gone when the depth is done
 SHOWN = 5  # frames on the page
+LITTLE_MEASURED = 0.2  # of the pixels: the scene is mostly made up
 MUCH_MOVES = 0.005  # of the pixels: worth a line
 KEPT_BYTES = 256 << 20  # of pictures and looks in memory, unless one frame's company needs more
 BYTES_AT_WORK = 3000  # per pixel of a frame being matched: costs of 64 depths, several times over
@@ -92,8 +93,13 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
     _write_page(workspace, trajectory, shares, part)
     if options.complete and shares["none"] > MUCH_MOVES:
         part.progress.say(
-            f"  {100 * shares['none']:.1f} % of the pixels do not look like the rest of the clip: they move, and have "
-            "no depth here"
+            f"  {100 * shares['none']:.1f} % of the pixels do not look like the rest of the clip: what moves, and some "
+            "glints and edges; they have no depth"
+        )
+    if shares["measured"] < LITTLE_MEASURED:
+        part.warn(
+            f"depth: mvs: only {100 * shares['measured']:.0f} % of the pixels are measured and confirmed, the rest is "
+            "completed: check the poses, move the camera more, or give depth with --depth.path"
         )
     return {
         "kind": DepthKind.SCENE_Z.value,
@@ -151,15 +157,17 @@ class _Clip:
         return Settled(guess, unsure, made_up, np.zeros(shape, dtype=bool), unsure)
 
     def steadied(self, i: int) -> DepthMap:
-        """The final depth of a frame. Raises DepthError when nothing of it is known and it may not be completed."""
+        """The final depth of a frame. Raises DepthError where nothing in it looks like the rest of the clip."""
         from recon4d.depth.multi_view import steadied
 
         others = [(self._picture(j), self._settled(j)) for j in self._views.spread(i, SETTLED_WITH)]
         depth = steadied(self._picture(i), self._read(SETTLED, i), others, self._options.complete)
         if not depth.valid.any():
+            # Later stages need some depth of every frame: what it would be completed with, as its provenance tells.
+            depth = steadied(self._picture(i), self._read(SETTLED, i), others, complete=True)
+        if not depth.valid.any():
             raise DepthError(
-                f"depth: mvs: no pixel of frame {self._frames[i].name} is seen from a second place: complete the depth "
-                "(--depth.complete), or leave the frame out"
+                f"depth: mvs: all of frame {self._frames[i].name} looks unlike the rest of the clip: leave it out"
             )
         return depth
 
@@ -175,12 +183,17 @@ class _Clip:
         return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
 
     def _read(self, folder: str, i: int) -> Look:
+        """What an earlier walk left; made again where the file is damaged or gone."""
         from recon4d.depth.multi_view import Look, Settled
         from recon4d.formats.arrays import read_arrays
 
-        arrays = read_arrays(self._part / folder / f"{self._frames[i].name}.npz")
-        arrays["confidence"] = arrays["confidence"].astype(np.float32)
-        return (Look if folder == LOOKS else Settled)(**arrays)
+        path = self._part / folder / f"{self._frames[i].name}.npz"
+        try:
+            return _as_written((Look if folder == LOOKS else Settled)(**read_arrays(path)))
+        except (InputError, TypeError):
+            made = self.first_look(i) if folder == LOOKS else self.settled(i)
+            _write_look(path, made)
+            return _as_written(made)
 
     def _grey_to_match(self, i: int) -> GreyView:
         """A picture as other frames may match it: NaN where the user's mask ignores it."""
@@ -274,6 +287,11 @@ def _write_page(workspace: Workspace, trajectory: Trajectory, shares: dict[str, 
     write_stereo_page(part.path / "depth.png", workspace.root.resolve().name, f"of all pixels: {told}", rows)
 
 
+def _as_written(look: Look) -> Look:
+    """The same with its confidence as a file holds it: half as precise."""
+    return replace(look, confidence=look.confidence.astype(np.float16).astype(np.float32))
+
+
 def _write_look(path: Path, look: Look) -> None:
     from recon4d.formats.arrays import write_arrays
 
@@ -287,7 +305,10 @@ def _shares(folder: Path, names: Sequence[str]) -> dict[str, float]:
 
     shares = []
     for name in names:
-        depth = read_depth_map(folder / f"{name}.npz", DepthKind.SCENE_Z)
+        try:
+            depth = read_depth_map(folder / f"{name}.npz", DepthKind.SCENE_Z)
+        except InputError as error:
+            raise DepthError(f"depth: mvs: {error}; delete {folder} and run again") from error
         shares.append(np.bincount(depth.provenance[depth.valid], minlength=len(Provenance)) / depth.valid.size)
     mean = np.mean(shares, axis=0)
     kinds = (Provenance.MEASURED, Provenance.OTHER_FRAME, Provenance.COMPLETED)

@@ -22,7 +22,7 @@ ORIGINS = {
     Provenance.OTHER_FRAME: ("seen in other frames", (92, 148, 222)),
     Provenance.COMPLETED: ("completed", (216, 162, 72)),
 }
-MOVES = ("no depth", (22, 23, 26))
+NOTHING = ("no depth", (112, 114, 120))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def stereo_page(title: str, numbers: str, rows: Sequence[StereoRow]) -> np.ndarr
     bar = depth_bar(near, far, cell[0], FOOT - 10, "units")
     left = MARGIN + cell[0] + GAP
     page[foot : foot + bar.shape[0], left : left + bar.shape[1]] = bar
-    entries = [*ORIGINS.values(), (MOVES[0], FAINT)]
+    entries = [*ORIGINS.values(), NOTHING]
     legend(page, entries, page.shape[1] - MARGIN, foot + 18)
     return page
 
@@ -82,7 +82,7 @@ def _strip(row: StereoRow, cell: tuple[int, int], near: float, far: float) -> li
     for provenance, (_, color) in ORIGINS.items():
         origin[row.depth.provenance == provenance] = color
     for grid in (chance, origin):
-        grid[~valid] = MOVES[1]
+        grid[~valid] = NOTHING[1]
     return [
         picture,
         *(resized(grid, cell) for grid in (colorize_depth(row.depth.values, valid, near, far), chance, origin)),
