@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recon4d.depth.multi_view import PosedPicture
-from recon4d.geometry.static_look import HIDDEN, LEAST_VIEWS, TRUSTED, looks_static
+from recon4d.geometry.static_look import HIDDEN, LEAST_VIEWS, TRUSTED, _patches, looks_static
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
@@ -175,3 +175,12 @@ def test_views_of_another_size_judge_as_well(slope):
 def test_what_no_view_sees_is_static(slope):
     away = [shot(place, degrees=-60.0 + i) for i, place in enumerate(PLACES)][1:]
     assert judged(painted(slope[0][0]), slope, others=away).all()
+
+
+def test_holes_in_what_moves_move_with_it():
+    unlike = np.zeros((60, 80), dtype=bool)
+    unlike[10:50, 20:60] = True
+    holed = unlike.copy()
+    holed[28:32, 38:42] = False  # looks like what is behind it
+    found = _patches(holed, unlike)
+    np.testing.assert_array_equal(found, unlike)

@@ -17,6 +17,7 @@ UNLIKE, VERY_UNLIKE = 10.0, 25.0  # grey levels, mean of the channels: a patch n
 TRUSTED = 0.7  # what the frame's own matching vouches for so far is static whatever its colours: exposure, reflections
 LEAST_VIEWS = 3  # that must see the place
 SMALLEST_SHARE = 80 / (320 * 240)  # of the picture: smaller patches are noise, glints, edges
+CLOSED_PX = 9  # holes and notches in a patch so wide belong to what moves: there it happens to look like what is behind
 ENOUGH_PIXELS = 100  # to tell the gain between two pictures
 
 
@@ -100,7 +101,7 @@ def _usual(differences: np.ndarray) -> np.ndarray:
 
 
 def _patches(unlike: np.ndarray, very: np.ndarray) -> np.ndarray:
-    """(H, W) bool: connected parts of ``unlike`` that are neither thin nor small and hold a pixel of ``very``."""
+    """(H, W) bool: connected parts of ``unlike``, not thin nor small, that hold a pixel of ``very``; holes filled."""
     import cv2
 
     solid = cv2.morphologyEx(unlike.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
@@ -108,4 +109,5 @@ def _patches(unlike: np.ndarray, very: np.ndarray) -> np.ndarray:
     kept = stats[:, cv2.CC_STAT_AREA] >= SMALLEST_SHARE * unlike.size
     kept &= np.bincount(label[very], minlength=count) > 0
     kept[0] = False  # the rest of the picture
-    return kept[label]
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSED_PX, CLOSED_PX))
+    return cv2.morphologyEx(kept[label].astype(np.uint8), cv2.MORPH_CLOSE, disc) > 0

@@ -47,7 +47,7 @@ OTHERWISE = "or give depth with --depth.path"
 class StereoDepth:
     """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
 
-    version: ClassVar[int] = 7  # raised when the same options give another result
+    version: ClassVar[int] = 8  # raised when the same options give another result
 
     max_size: int
     complete: bool
