@@ -1,4 +1,4 @@
-"""Gradients of the rasteriser: against finite differences, and against the readable twin that gets them from PyTorch."""
+"""Gradients of the rasteriser: against finite differences, and against the twin that gets them from PyTorch."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from recon4d.render import antialias_kernels, raster_kernels
 from recon4d.render import raster_kernels_interpolate as interpolate_kernels
 from recon4d.render.crew import Crew
 from recon4d.render.texture import read_texture
-from recon4d.threads import usable_cores
 
 CHUNK = 1 << 14  # triangles or vertices drawn between two looks at what is left to do
 ROW_PIXELS = 1 << 12  # fewer are not worth another thread
@@ -39,14 +38,15 @@ class CpuRasterizer:
     work arrays of its own.
 
     Args:
-        threads: that share the work of one call; all cores if not given. Give 1 where frames are done at once.
+        threads: that share the work of one call, as many as PyTorch uses if not given; 1 is best where several frames
+            are rendered at once.
     """
 
     def __init__(self, device: torch.device | str | None = None, threads: int | None = None) -> None:
         self.device = torch.device(device or "cpu")
         if self.device.type != "cpu":
             raise ValueError(f"CpuRasterizer: tensors on {self.device} are out of its reach; 'cpu' is needed")
-        self._crew = Crew(max(1, threads or usable_cores()))
+        self._crew = Crew(max(1, threads or torch.get_num_threads()))
 
     def rasterize(self, pos: torch.Tensor, tri: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, H, W, 4) u, v, z/w, number + 1 of ``pos`` (B, V, 4) float32 or float64, ``tri`` (T, 3) int32."""
