@@ -90,35 +90,42 @@ def _exit(pos, corners, wings, pair, size):
     (x, y, w), so that no vertex needs to be in front of the camera.
     """
     row, column, down, sign = pair
-    f = ((2 * column + 1) / size[1] - 1, (2 * row + 1) / size[0] - 1)
-    half = size[1 - down] / 2  # pixels per ndc unit along the segment
-    found, farthest = -1, -np.inf
-    for k in range(3):
-        a, b = corners[(k + 1) % 3], corners[(k + 2) % 3]
-        sa, sb = pos[a, 1 - down] - f[1 - down] * pos[a, 3], pos[b, 1 - down] - f[1 - down] * pos[b, 3]
-        if (sa < 0) == (sb < 0):
-            continue
-        depth = pos[a, 3] * sb - pos[b, 3] * sa
-        if not depth * (sb - sa) > 0:  # crosses behind the camera
-            continue
-        along = sign * half * ((pos[a, down] * sb - pos[b, down] * sa) / depth - f[down])
-        if along > farthest:
-            found, farthest = k, along
-    if not -SLACK <= farthest <= 1 + SLACK:
-        return -1, 0.0
-    a, b, own = corners[(found + 1) % 3], corners[(found + 2) % 3], corners[found]
-    nx, ny = pos[a, 1] * pos[b, 3] - pos[a, 3] * pos[b, 1], pos[a, 3] * pos[b, 0] - pos[a, 0] * pos[b, 3]
-    # The edge runs along (-ny, nx) of ndc; it must cross the segment rather than go along with it.
-    steep = abs(nx) * size[0] >= abs(ny) * size[1] if down == 0 else abs(nx) * size[0] <= abs(ny) * size[1]
-    if not steep:
-        return -1, 0.0
+    fx, fy = (2 * column + 1) / size[1] - 1, (2 * row + 1) / size[0] - 1
+    along, across = (fx, fy) if down == 0 else (fy, fx)
+    i, j, k = corners
+    w0, w1, w2 = np.float64(pos[i, 3]), np.float64(pos[j, 3]), np.float64(pos[k, 3])
+    # Relative to the pixel: t along the pair, s across it.
+    t0, t1, t2 = pos[i, down] - along * w0, pos[j, down] - along * w1, pos[k, down] - along * w2
+    s0, s1, s2 = pos[i, 1 - down] - across * w0, pos[j, 1 - down] - across * w1, pos[k, 1 - down] - across * w2
+    sign *= size[1 - down] / 2  # pixels per ndc unit
+    way0 = _way(t1, s1, w1, t2, s2, w2, sign)
+    way1 = _way(t2, s2, w2, t0, s0, w0, sign)
+    way2 = _way(t0, s0, w0, t1, s1, w1, sign)
+    way = max(way0, way1, way2)
+    found = 0 if way == way0 else (1 if way == way1 else 2)
     wing = wings[found]
-    if 0 <= wing < len(pos):
-        nw = pos[a, 0] * pos[b, 1] - pos[a, 1] * pos[b, 0]
-        side = nx * pos[own, 0] + ny * pos[own, 1] + nw * pos[own, 3]
-        if not side * (nx * pos[wing, 0] + ny * pos[wing, 1] + nw * pos[wing, 3]) > 0:
+    a, b = j if found == 0 else (k if found == 1 else i), k if found == 0 else (i if found == 1 else j)
+    ta, sa, wa = pos[a, down] - along * pos[a, 3], pos[a, 1 - down] - across * pos[a, 3], np.float64(pos[a, 3])
+    tb, sb, wb = pos[b, down] - along * pos[b, 3], pos[b, 1 - down] - across * pos[b, 3], np.float64(pos[b, 3])
+    nt, ns, nw = sa * wb - wa * sb, wa * tb - ta * wb, ta * sb - sa * tb  # the edge's line, relative to the pixel
+    if 0 <= wing < len(pos):  # asked first: inside of a surface the answer is nearly always the same
+        w3 = np.float64(pos[wing, 3])
+        t3, s3 = pos[wing, down] - along * w3, pos[wing, 1 - down] - across * w3
+        own = t0 * (s1 * w2 - w1 * s2) + s0 * (w1 * t2 - t1 * w2) + w0 * (t1 * s2 - s1 * t2)
+        if not own * (nt * t3 + ns * s3 + nw * w3) > 0:  # the surface goes on at the other side
             return -1, 0.0
-    return found, min(max(farthest, 0.0), 1.0)
+    steep = abs(nt) * size[down] >= abs(ns) * size[1 - down]  # it crosses the pair rather than go along with it
+    if not (steep and -SLACK <= way <= 1 + SLACK):
+        return -1, 0.0
+    return found, min(max(way, 0.0), 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _way(ta, sa, wa, tb, sb, wb, scale):
+    """How far along the pair an edge crosses its line, pixels; -inf if it does not, or behind the camera."""
+    depth = wa * sb - wb * sa
+    way = scale * (ta * sb - tb * sa) / depth  # reckoned in any case: cheaper than a branch nobody can foretell
+    return way if ((sa < 0) != (sb < 0)) & (depth * (sb - sa) > 0) else -np.inf
 
 
 @njit(cache=True, nogil=True)
@@ -127,7 +134,8 @@ def blend(color, alpha, first, last, out):
     height, width, channels = color.shape
     for row in range(first, last):
         for column in range(width):
-            out[row, column] = color[row, column]
+            for n in range(channels):
+                out[row, column, n] = color[row, column, n]
             for down in range(2):
                 r, c = row + down, column + 1 - down
                 if r < height and c < width and alpha[row, column, down] > 0:
@@ -147,7 +155,8 @@ def blend_backward(grad, alpha, first, last, grad_color):
     height, width, channels = grad.shape
     for row in range(first, last):
         for column in range(width):
-            grad_color[row, column] = grad[row, column]
+            for n in range(channels):
+                grad_color[row, column, n] = grad[row, column, n]
             for down in range(2):
                 r, c = row + down, column + 1 - down
                 if r < height and c < width and alpha[row, column, down] != 0:
