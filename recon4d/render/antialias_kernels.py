@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# Helpers are inlined by numba: a call that hands over this many arrays costs more than what it reckons.
 SLACK = 1 / 16  # pixels that an edge may lie outside its segment: as much as snapping moves it
 
 
@@ -58,13 +59,13 @@ def find_silhouettes(rast, pos, tri, wings, first, last, alpha, edge):
                 corners = _corners(pos, tri, t)
                 if corners[0] < 0:
                     continue
-                k, way = _exit(pos, corners, wings[t], _pair(row, column, down, second), (height, width))
+                k, way = _exit(pos, corners, wings, t, _pair(row, column, down, second), (height, width))
                 if k >= 0:
                     edge[row, column, down] = (4 if second else 1) + k
                     alpha[row, column, down] = way - 0.5 if second else 0.5 - way
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _corners(pos, tri, t):
     """Vertices of a triangle, or -1 three times if it points to one that is not there."""
     if t < len(tri):
@@ -74,7 +75,7 @@ def _corners(pos, tri, t):
     return -1, -1, -1
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _pair(row, column, down, second):
     """From which pixel (row, column), along which axis, in which direction."""
     if not second:
@@ -82,8 +83,8 @@ def _pair(row, column, down, second):
     return row + down, column + 1 - down, down, -1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _exit(pos, corners, wings, pair, size):
+@njit(inline="always")
+def _exit(pos, corners, wings, t, pair, size):
     """Where a segment from a pixel centre to the next leaves a triangle through a silhouette.
 
     Returns the edge, -1 if there is none, and how far along the segment it is, 0 .. 1. Everything is reckoned with
@@ -103,7 +104,7 @@ def _exit(pos, corners, wings, pair, size):
     way2 = _way(t0, s0, w0, t1, s1, w1, sign)
     way = max(way0, way1, way2)
     found = 0 if way == way0 else (1 if way == way1 else 2)
-    wing = wings[found]
+    wing = wings[t, found]
     a, b = j if found == 0 else (k if found == 1 else i), k if found == 0 else (i if found == 1 else j)
     ta, sa, wa = pos[a, down] - along * pos[a, 3], pos[a, 1 - down] - across * pos[a, 3], np.float64(pos[a, 3])
     tb, sb, wb = pos[b, down] - along * pos[b, 3], pos[b, 1 - down] - across * pos[b, 3], np.float64(pos[b, 3])
@@ -120,7 +121,7 @@ def _exit(pos, corners, wings, pair, size):
     return found, min(max(way, 0.0), 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _way(ta, sa, wa, tb, sb, wb, scale):
     """How far along the pair an edge crosses its line, pixels; -inf if it does not, or behind the camera."""
     depth = wa * sb - wb * sa
