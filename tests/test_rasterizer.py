@@ -126,6 +126,21 @@ def test_shared_edges_belong_to_one_triangle(rasterizer, seed, on_centres):
     assert times.sum() > 200
 
 
+def test_edges_along_rows_of_pixel_centres_belong_to_one_triangle(rasterizer):
+    """Corners at every third pixel centre; corners in any order, so that each is an edge's start, end or neither."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[0:31:3, 0:31:3]
+    pos = np.stack([(columns + 0.5) / 16 - 1, (rows + 0.5) / 16 - 1, 0 * rows, 1 + 0 * rows], axis=-1).reshape(1, -1, 4)
+    index = np.arange(rows.size).reshape(rows.shape)
+    a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]))
+    tri = rng.permuted(np.concatenate([np.stack([a, c, d], axis=-1), np.stack([a, d, b], axis=-1)]), axis=1)
+    pos, tri = torch.tensor(pos, dtype=torch.float32), torch.tensor(tri, dtype=torch.int32)
+    times = sum(drawn(rasterizer, pos, tri[t : t + 1], (32, 32))[0, ..., 3] for t in range(len(tri)))
+    assert (times[1:30, 1:30] == 1).all()
+    assert times.max() == 1
+    assert times[0].sum() + times[30].sum() <= 31  # of two opposite borders one owns its centres
+
+
 def test_floor_under_the_camera_is_seen_from_the_near_plane_on(rasterizer):
     """Two large triangles with vertices behind the camera, one metre below it."""
     corners = np.array([[-50.0, 1, -40], [50, 1, -40], [50, 1, 60], [-50, 1, 60]])
@@ -157,6 +172,19 @@ def test_shared_edge_across_the_near_plane_has_no_gap(rasterizer):
         assert not (one & other).any()
         both = (one | other)[CAMERA.height - 4].numpy()
         assert both.all()
+
+
+def test_triangles_much_larger_than_the_picture(rasterizer):
+    far = 3e7  # pictures away; two triangles with the edge x = y / 3 in common
+    pos = torch.tensor([[-far, -3 * far], [far, 3 * far], [-far, 3 * far], [far, -3 * far]])
+    pos = torch.cat([pos, torch.zeros(4, 1), torch.ones(4, 1)], dim=1)[None]
+    tri = torch.tensor([[0, 1, 2], [0, 1, 3]], dtype=torch.int32)
+    number = drawn(rasterizer, pos, tri, (30, 30))[0, ..., 3]
+    centres = (2 * torch.arange(30.0) + 1) / 30 - 1
+    away = centres[None] - centres[:, None] / 3
+    sure = away.abs() > 0.5 / 30  # pixels
+    assert torch.equal(number[sure], torch.where(away > 0, 2.0, 1.0)[sure])
+    assert (number > 0).all()
 
 
 def test_what_is_behind_or_too_far_is_not_seen(rasterizer):
@@ -257,8 +285,9 @@ def test_clip_matrix_puts_points_where_the_camera_does():
 def test_backends_are_chosen_by_name(monkeypatch):
     monkeypatch.setattr(table, "nvdiffrast_lacks", lambda: "it is not installed")
     assert type(get_rasterizer()).__name__ == type(get_rasterizer("cpu")).__name__ == "CpuRasterizer"
-    with pytest.raises(MissingDependency, match=r"not installed: run tools/install_nvdiffrast\.sh"):
-        get_rasterizer("nvdiffrast")
+    for words in (("nvdiffrast",), ("auto", "cuda:0")):
+        with pytest.raises(MissingDependency, match=r"not installed: run tools/install_nvdiffrast\.sh"):
+            get_rasterizer(*words)
     with pytest.raises(OptionsError, match="'opengl'; choose one of auto, cpu, nvdiffrast"):
         get_rasterizer("opengl")
     monkeypatch.setattr(table, "nvdiffrast_lacks", lambda: None)

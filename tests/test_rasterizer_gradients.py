@@ -153,6 +153,19 @@ def test_gradient_of_triangles_smaller_than_a_pixel(cpu):
     assert float(pos.grad[..., 0].sum()) == pytest.approx(-seen, rel=1e-6)
 
 
+def test_triangle_without_area_that_snapping_makes_visible_has_no_gradient(cpu):
+    rng = np.random.default_rng(0)
+    ends = rng.uniform(-0.9, 0.9, (400, 2, 1, 2))
+    share = np.stack([np.zeros(400), rng.uniform(0.2, 0.8, 400), np.ones(400)], axis=-1)[..., None]
+    xy = (ends[:, 0] + share * (ends[:, 1] - ends[:, 0])).reshape(1, -1, 2)
+    pos = torch.tensor(np.concatenate([xy, np.zeros_like(xy[..., :1]), np.ones_like(xy[..., :1])], axis=-1))
+    tri = torch.arange(1200, dtype=torch.int32).reshape(-1, 3)
+    rast = cpu.rasterize(pos.requires_grad_(), tri, (64, 64))
+    assert (rast[..., 3] > 0).sum() > 20
+    cpu.interpolate(randoms(1, 1200, 1), rast, tri).sum().backward()
+    assert pos.grad.abs().max() < 1e4  # without precaution 1e16
+
+
 def test_gradients_are_only_made_where_they_are_asked_for(cpu):
     pos, tri = folded_sheet(1)
     rast = cpu.rasterize(pos, tri, SIZE)

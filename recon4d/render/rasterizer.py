@@ -98,14 +98,16 @@ def get_rasterizer(name: str = AUTO, device: Any = None) -> Rasterizer:
 
     Args:
         name: "cpu", "nvdiffrast" (CUDA), or "auto": nvdiffrast where it and a CUDA device are there, else cpu.
-        device: where tensors live; the backend's own default if not given. "auto" with a CPU device takes cpu.
+        device: where tensors live; the backend's own default if not given. It decides what "auto" is.
 
     Raises:
         OptionsError: there is no such backend.
-        MissingDependency: nvdiffrast is asked for by name and is not there, or has no CUDA device.
+        MissingDependency: nvdiffrast is asked for, by its name or by a CUDA device, and cannot be used.
     """
-    if name == AUTO:
-        name = "nvdiffrast" if str(device or "cuda").startswith("cuda") and nvdiffrast_lacks() is None else "cpu"
+    if name == AUTO and device is not None:
+        name = "cpu" if str(device).startswith("cpu") else "nvdiffrast"
+    elif name == AUTO:
+        name = "cpu" if nvdiffrast_lacks() else "nvdiffrast"
     if name not in BACKENDS:
         raise OptionsError(f"render: there is no rasteriser '{name}'; choose one of {', '.join((AUTO, *BACKENDS))}")
     if name == "nvdiffrast" and (lacking := nvdiffrast_lacks()):
