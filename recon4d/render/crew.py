@@ -35,7 +35,8 @@ class Crew:
         helping = [self._helpers.submit(go) for _ in range(min(self.threads, count) - 1)] if self._helpers else []
         go()
         for helper in helping:
-            helper.result()
+            if not helper.cancel():  # has begun; one that has not would find nothing left to do
+                helper.result()
 
     def ranges(self, work: Callable[[int, int], None], count: int, least: int) -> None:
         """Call ``work(first, last)`` with parts of 0 .. count, of ``least`` or more."""
