@@ -161,6 +161,36 @@ def test_floor_under_the_camera_is_seen_from_the_near_plane_on(rasterizer):
     np.testing.assert_allclose(points[seen & sure], rays[seen & sure] * depth[seen & sure, None], rtol=2e-3, atol=2e-3)
 
 
+def rays_through(triangles: np.ndarray, near: float, far: float) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the nearest triangle between the planes (H, W), -1 for none, and whether that is beyond doubt."""
+    corners = np.moveaxis(triangles, 1, 2)  # (T, 3, 3), a vertex in each column: ray = corners @ weights
+    weights = np.einsum("tij,hwj->hwti", np.linalg.inv(corners), CAMERA.rays())
+    depth = 1 / weights.sum(axis=-1)
+    weights = weights * depth[..., None]
+    hit = (weights > 0).all(axis=-1) & (depth > near) & (depth < far)
+    unsure = (weights > -0.02).all(axis=-1) & (depth > 0.97 * near) & (depth < 1.03 * far)
+    unsure &= ~((weights > 0.02).all(axis=-1) & (depth > 1.03 * near) & (depth < 0.97 * far))
+    seen = np.where(hit, depth, 2 * far)
+    first, second = np.moveaxis(np.sort(seen, axis=-1)[..., :2], -1, 0)
+    close = (second < 1.05 * first) & hit.any(axis=-1)  # two that cross each other
+    return np.where(hit.any(axis=-1), seen.argmin(axis=-1), -1), ~unsure.any(axis=-1) & ~close
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_triangles_all_around_the_camera_same_as_rays(rasterizer, seed):
+    """Most of them have one or two vertices behind it, before the near plane, beyond the far one, or far aside."""
+    rng = np.random.default_rng(seed)
+    seen = rng.uniform((-1, -1, 1.5), (1, 1, 5.0), (8, 3))  # the middle of each
+    offset = rng.normal(size=(8, 3, 3)) * [4, 4, 8]
+    triangles = seen[:, None] + offset - offset.mean(axis=1, keepdims=True)
+    pos = to_clip(torch.tensor(triangles.reshape(-1, 3)), torch.tensor(clip_from_camera(CAMERA, 1.5, 5.0))).float()
+    rast = drawn(rasterizer, pos, torch.arange(24, dtype=torch.int32).reshape(-1, 3))
+    number, sure = rays_through(triangles, 1.5, 5.0)
+    assert sure.mean() > 0.5
+    assert len(np.unique(number[sure])) > 2
+    np.testing.assert_array_equal(rast[0, ..., 3].numpy()[sure], number[sure] + 1)
+
+
 def test_shared_edge_across_the_near_plane_has_no_gap(rasterizer):
     rng = np.random.default_rng(5)
     for _ in range(6):

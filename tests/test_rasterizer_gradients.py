@@ -136,7 +136,7 @@ def test_single_precision_is_close_to_double(cpu):
 
 
 def test_gradient_of_triangles_smaller_than_a_pixel(cpu):
-    """Their area in clip space is about 1e-6: nothing may be added to it to be safe from dividing by zero."""
+    """Their area in clip space is about 1e-9: nothing may be added to it to be safe from dividing by zero."""
     rows, columns = torch.meshgrid(torch.arange(21.0), torch.arange(21.0), indexing="ij")
     pos = (
         torch.stack([columns * 0.7 - 6.93, rows * 0.7 - 6.87, rows * 0, rows * 0 + 640], dim=-1).reshape(1, -1, 4) / 640
@@ -144,13 +144,13 @@ def test_gradient_of_triangles_smaller_than_a_pixel(cpu):
     index = torch.arange(441, dtype=torch.int32).reshape(21, 21)
     a, b, c, d = (part.reshape(-1) for part in (index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]))
     tri = torch.cat([torch.stack([a, c, d], -1), torch.stack([a, d, b], -1)])
-    pos = pos.double().requires_grad_()
-    attr = pos.detach()[..., :1].clone()  # ndc x: over a sheet that moves by dx, a pixel's value changes by -dx
+    attr = pos[..., :1].double()  # ndc x: over a sheet that moves by dx, a pixel's value changes by -dx
+    pos = (0.05 * pos.double()).requires_grad_()  # all at depth 0.05
     rast = cpu.rasterize(pos, tri, (1280, 1280))
     seen = int((rast[..., 3] > 0).sum())
     assert seen > 150
     cpu.interpolate(attr, rast, tri).sum().backward()
-    assert float(pos.grad[..., 0].sum()) == pytest.approx(-seen, rel=1e-6)
+    assert float(pos.grad[..., 0].sum()) == pytest.approx(-seen / 0.05, rel=1e-6)
 
 
 def test_triangle_without_area_that_snapping_makes_visible_has_no_gradient(cpu):

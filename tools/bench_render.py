@@ -3,9 +3,10 @@
     python tools/bench_render.py          # under a minute
     python tools/bench_render.py --backend nvdiffrast     # on a machine with CUDA
 
-Forward is rasterize and interpolate of one attribute (depth); backward goes to positions and attribute. Embree, which
-has no backward, builds its tree over the changed mesh and casts a ray through every pixel centre. The variants take
-turns, so that a busy machine slows all of them alike; the table gives medians.
+Depth is rasterize and interpolate of one attribute; its backward goes to positions and attribute. Picture is rasterize,
+interpolate of uv, texture and antialias; its backward goes to positions. Embree, which has no backward, builds its tree
+over the changed mesh and casts a ray through every pixel centre. The variants take turns, so that a busy machine slows
+all of them alike; the table gives medians. With more threads than free cores, threads wait for each other.
 """
 
 from __future__ import annotations
@@ -23,60 +24,62 @@ from recon4d.render.rasterizer import Rasterizer, clip_from_camera, get_rasteriz
 from recon4d.scene.camera import Camera
 
 NEAR, FAR = 0.1, 100.0
-ATTRIBUTES = 1
+ASIDE = np.array([0.1, 0, 0])  # of the camera, scene units
+FORWARD, BOTH, EMBREE = "depth, forward", "depth, forward + backward", "Embree, build + cast"
 
 
 def depth_mesh(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 3) float32 in the frame of a camera 10 cm aside, triangles (T, 3) int32; a wavy room, one sheet."""
     height, width = camera.shape
     rows, columns = np.mgrid[:height, :width]
-    points = camera.unproject(3 + np.sin(columns / 60.0) + 0.5 * np.cos(rows / 45.0)) + np.array([0.1, 0, 0])
+    points = camera.unproject(3 + np.sin(columns / 60.0) + 0.5 * np.cos(rows / 45.0)) + ASIDE
     index = np.arange(height * width, dtype=np.int32).reshape(height, width)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     tri = np.stack([np.stack([a, c, d], axis=-1), np.stack([a, d, b], axis=-1)], axis=2)
     return points.reshape(-1, 3).astype(np.float32), tri.reshape(-1, 3)
 
 
-def with_rasterizer(rasterizer: Rasterizer, camera: Camera, points: np.ndarray, tri: np.ndarray) -> list[Callable]:
-    """What is timed: forward; forward and backward; the same with antialiasing of a picture."""
+def with_rasterizer(
+    rasterizer: Rasterizer, camera: Camera, points: np.ndarray, tri: np.ndarray
+) -> dict[str, Callable[[], object]]:
+    """What is timed: depth, and a picture with texture and smooth silhouettes; each without and with backward."""
     device = rasterizer.device
     pos = to_clip(torch.from_numpy(points).double(), torch.from_numpy(clip_from_camera(camera, NEAR, FAR))).float()
     pos, faces = pos.to(device).requires_grad_(), torch.from_numpy(tri).to(device)
-    attr = torch.from_numpy(points[None, :, 2:]).to(device).requires_grad_()
-    picture = torch.rand(1, *camera.shape, 3, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
-    ones = torch.ones(1, *camera.shape, ATTRIBUTES, device=device)
+    depth = torch.from_numpy(points[None, :, 2:]).to(device).requires_grad_()
+    uv = camera.project(points - ASIDE) / [camera.width, camera.height]
+    uv = torch.from_numpy(uv[None].astype(np.float32)).to(device)
+    picture = torch.rand(1, *camera.shape, 3, generator=torch.Generator().manual_seed(0)).to(device)
     topology = rasterizer.topology(faces)
 
-    def wait() -> None:
+    def forward(textured: bool) -> torch.Tensor:
+        rast = rasterizer.rasterize(pos, faces, camera.shape)
+        if textured:
+            color = rasterizer.texture(picture, rasterizer.interpolate(uv, rast, faces))
+            out = rasterizer.antialias(color, rast, pos, faces, topology)
+        else:
+            out = rasterizer.interpolate(depth, rast, faces)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return out
+
+    def both(textured: bool) -> None:
+        pos.grad = depth.grad = None
+        out = forward(textured)
+        out.backward(torch.ones_like(out))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    def forward() -> torch.Tensor:
-        out = rasterizer.interpolate(attr, rasterizer.rasterize(pos, faces, camera.shape), faces)
-        wait()
-        return out
-
-    def both() -> None:
-        pos.grad = attr.grad = None
-        forward().backward(ones)
-        wait()
-
-    rast = rasterizer.rasterize(pos, faces, camera.shape).detach()
-
-    def antialias() -> None:
-        rasterizer.antialias(picture, rast, pos, faces, topology)
-        wait()
-
-    def antialias_both() -> None:
-        pos.grad = picture.grad = None
-        rasterizer.antialias(picture, rast, pos, faces, topology).sum().backward()
-        wait()
-
-    return [forward, both, antialias, antialias_both]
+    return {
+        FORWARD: lambda: forward(False),
+        BOTH: lambda: both(False),
+        "picture, forward": lambda: forward(True),
+        "picture, forward + backward": lambda: both(True),
+    }
 
 
-def with_embree(camera: Camera, points: np.ndarray, tri: np.ndarray, threads: int) -> list[Callable]:
-    """Build, and build and cast."""
+def with_embree(camera: Camera, points: np.ndarray, tri: np.ndarray, threads: int) -> dict[str, Callable[[], object]]:
+    """Building its tree, and building it and casting all rays."""
     import open3d as o3d
 
     rays = np.concatenate([np.zeros((*camera.shape, 3)), camera.rays()], axis=-1).astype(np.float32)
@@ -89,7 +92,7 @@ def with_embree(camera: Camera, points: np.ndarray, tri: np.ndarray, threads: in
         scene.cast_rays(rays[:1, :1], nthreads=threads)  # the tree is built by the first ray
         return scene
 
-    return [build, lambda: build().cast_rays(rays, nthreads=threads)]
+    return {"Embree, build": build, EMBREE: lambda: build().cast_rays(rays, nthreads=threads)}
 
 
 def medians_ms(variants: dict[str, Callable], repeats: int) -> dict[str, float]:
@@ -112,17 +115,7 @@ def main() -> None:
     arguments = parser.parse_args()
     camera = Camera(640, 480, 512.0, 512.0, 320.0, 240.0)
     points, tri = depth_mesh(camera)
-    names = (
-        "forward",
-        "forward + backward",
-        "antialias",
-        "antialias + backward",
-        "Embree build",
-        "Embree build + cast",
-    )
-    print(f"{len(tri)} triangles, {camera.width}x{camera.height} pixels, {os.cpu_count()} cores, ms (median)\n")
-    print(f"| threads | {' | '.join(names)} | Embree / forward | both / forward |")
-    print("| --- " * (len(names) + 3) + "|")
+    columns: dict[str, dict[str, float]] = {}
     for threads in arguments.threads if arguments.backend == "cpu" else arguments.threads[-1:]:
         if arguments.backend == "cpu":
             from recon4d.render.cpu_rasterizer import CpuRasterizer
@@ -131,10 +124,15 @@ def main() -> None:
             rasterizer: Rasterizer = CpuRasterizer(threads=threads)
         else:
             rasterizer = get_rasterizer(arguments.backend)
-        variants = [*with_rasterizer(rasterizer, camera, points, tri), *with_embree(camera, points, tri, threads)]
-        ms = medians_ms(dict(zip(names, variants)), arguments.repeats)
-        ratios = ms[names[-1]] / ms[names[0]], ms[names[1]] / ms[names[0]]
-        print(f"| {threads} | {' | '.join(f'{ms[name]:.1f}' for name in names)} | {ratios[0]:.1f} | {ratios[1]:.1f} |")
+        variants = with_rasterizer(rasterizer, camera, points, tri) | with_embree(camera, points, tri, threads)
+        columns[f"threads: {threads}"] = medians_ms(variants, arguments.repeats)
+    print(f"{len(tri)} triangles, {camera.width}x{camera.height} pixels, {os.cpu_count()} cores\n")
+    print(f"| ms, median of {arguments.repeats} | {' | '.join(columns)} |")
+    print("| --- " * (len(columns) + 1) + "|")
+    for name in next(iter(columns.values())):
+        print(f"| {name} | {' | '.join(f'{ms[name]:.1f}' for ms in columns.values())} |")
+    for name, above, below in (("Embree / forward", EMBREE, FORWARD), ("forward + backward / forward", BOTH, FORWARD)):
+        print(f"| {name} | {' | '.join(f'{ms[above] / ms[below]:.1f} x' for ms in columns.values())} |")
 
 
 if __name__ == "__main__":
