@@ -144,6 +144,17 @@ def test_nearer_surface_makes_the_silhouette(rasterizer):
     assert changed[9:28, 10].all()
 
 
+@pytest.mark.parametrize(("edge", "blends"), [(20.4, True), (20.8, False)])
+def test_edge_beyond_the_next_pixel_is_not_its_silhouette(rasterizer, edge, blends):
+    """Two squares that cross at x = 20; the one nearer on the left goes on to ``edge``, behind the other."""
+    corners, tri = square(0.0, 0.0, 1.0)
+    left, right = corners * torch.tensor([edge - 5, 30]) + 5, corners * 30 + torch.tensor([10.0, 5])
+    z = torch.cat([(left[:, 0] - 20) * 0.01, torch.zeros(4)])
+    changed = blended(rasterizer, torch.cat([left, right]), z, torch.cat([tri, tri + 4]))[8:32]
+    assert not changed[:, 12:20].any()
+    assert changed[:, 20].all() == changed[:, 20].any() == blends
+
+
 def test_third_triangle_at_an_edge_ends_there(rasterizer):
     """As in nvdiffrast, an edge joins two triangles: the first two stay one surface."""
     pixels, tri = sheet(15.0)

@@ -74,6 +74,15 @@ def test_first_of_equally_near_triangles_wins():
     assert set(CpuRasterizer().rasterize(pos, twice, (48, 64))[..., 3].unique().tolist()) <= {0, 1}
 
 
+def test_edges_are_paired_by_hand():
+    """Three triangles at the edge 0-1, one that lost a vertex, one without area, and two at the edge 1-2."""
+    tri = torch.tensor([[0, 1, 2], [3, 1, 0], [0, 1, 4], [0, -1, 1], [1, 1, 2], [1, 5, 2]], dtype=torch.int32)
+    wings = CpuRasterizer().topology(tri).wings
+    # Opposite each corner: of the first two at 0-1 each other's far corner; the others go on alone.
+    expected = [[5, -1, 3], [2, -1, -1], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1], [-1, 0, -1]]
+    np.testing.assert_array_equal(wings, expected)
+
+
 def test_call_that_fails_leaves_nothing_behind():
     crew = Crew(1)
 

@@ -16,13 +16,14 @@ SLACK = 1 / 16  # pixels that an edge may lie outside its segment: as much as sn
 def pair_edges(tri: np.ndarray) -> np.ndarray:
     """(T, 3) int32: for the edge opposite each corner the vertex that the triangle behind it adds, -1 for none.
 
-    An edge joins at most two triangles; of more, the first two are joined and the others end there.
+    An edge joins at most two triangles; of more, the first two are joined and the others end there. Triangles with a
+    negative or a repeated index join nothing.
     """
     wings = np.full(tri.shape, -1, dtype=np.int32)
     first, second = tri[:, (1, 2, 0)].astype(np.int64), tri[:, (2, 0, 1)].astype(np.int64)
     low, high = np.minimum(first, second), np.maximum(first, second)
-    whole = (tri >= 0).all(axis=1, keepdims=True) & (low != high)
-    place = np.flatnonzero(whole)
+    whole = (tri >= 0).all(axis=1) & (low != high).all(axis=1)
+    place = np.flatnonzero(np.repeat(whole, 3))
     key = (low.ravel()[place] << 32) | high.ravel()[place]
     order = np.argsort(key, kind="stable")
     key, place = key[order], place[order]
