@@ -50,6 +50,7 @@ def with_rasterizer(
     uv = camera.project(points - ASIDE) / [camera.width, camera.height]
     uv = torch.from_numpy(uv[None].astype(np.float32)).to(device)
     picture = torch.rand(1, *camera.shape, 3, generator=torch.Generator().manual_seed(0)).to(device)
+    ones = [torch.ones(1, *camera.shape, channels, device=device) for channels in (1, 3)]
     topology = rasterizer.topology(faces)
 
     def forward(textured: bool) -> torch.Tensor:
@@ -65,8 +66,7 @@ def with_rasterizer(
 
     def both(textured: bool) -> None:
         pos.grad = depth.grad = None
-        out = forward(textured)
-        out.backward(torch.ones_like(out))
+        forward(textured).backward(ones[textured])
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

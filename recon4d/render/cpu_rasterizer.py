@@ -116,6 +116,11 @@ def _check_batch(operation: str, count: int, **tensors: torch.Tensor) -> None:
             raise ValueError(f"{operation}: {name} is {tuple(x.shape)} for {count} pictures")
 
 
+def _zeros_like(x: torch.Tensor) -> torch.Tensor:
+    """Not by PyTorch: after each of its parallel operations its threads spin for a while, and ours want the cores."""
+    return torch.from_numpy(np.zeros(x.shape, dtype=x.numpy().dtype))
+
+
 def _rows(crew: Crew, work: Callable[[int, int], None], size: tuple[int, int]) -> None:
     crew.ranges(work, size[0], least=-(-ROW_PIXELS // size[1]))
 
@@ -149,7 +154,7 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         pos, tri, rast = (x.detach() for x in ctx.saved_tensors)
-        grad_pos = torch.zeros_like(pos)
+        grad_pos = _zeros_like(pos)
         for corners, seen, asked, out in zip(pos.numpy(), rast.numpy(), grad.contiguous().numpy(), grad_pos.numpy()):
 
             def work(first, last, sums, corners=corners, seen=seen, asked=asked):
@@ -201,7 +206,7 @@ class _Interpolate(torch.autograd.Function):
     def backward(ctx, grad):
         attr, rast, tri = (x.detach() for x in ctx.saved_tensors)
         wants_attr, wants_uv = ctx.needs_input_grad[:2]
-        grad_attr = torch.zeros_like(attr)
+        grad_attr = _zeros_like(attr)
         grad_rast = torch.empty_like(rast if wants_uv else rast[:, :1, :1])
         for n, (seen, asked, to_uv) in enumerate(zip(rast.numpy(), grad.contiguous().numpy(), grad_rast.numpy())):
             which = n if len(attr) > 1 else 0
@@ -245,7 +250,7 @@ class _Antialias(torch.autograd.Function):
         color, pos, rast, tri, alpha, edge = (x.detach() for x in ctx.saved_tensors)
         wants_color, wants_pos = ctx.needs_input_grad[:2]
         grad_color = torch.empty_like(color) if wants_color else None
-        grad_pos = torch.zeros_like(pos) if wants_pos else None
+        grad_pos = _zeros_like(pos) if wants_pos else None
         for n in range(len(rast)):
             which = n if len(pos) > 1 else 0
             asked, found = grad[n].contiguous().numpy(), (alpha[n].numpy(), edge[n].numpy())
