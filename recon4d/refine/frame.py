@@ -48,6 +48,10 @@ class Style:
     jump: float = 0.01  # of delta, beyond which a spring gives way
     reach: float = 0.25  # of the longer side: so far delta is carried into what no data tells
 
+    def level(self, shape: tuple[int, int]) -> float:
+        """Strength of the pull towards the prior, for pictures of (h, w)."""
+        return self.stiffness / (self.reach * max(shape)) ** 2
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -147,14 +151,14 @@ class FrameEnergy:
         self._visible = np.zeros((len(self._views), *shape), dtype=np.uint8)
         self._robust = Robust(*(dtype.type(v) for v in (style.depth, style.cut, style.noise**2)))
         self._right, self._down = (dtype.type(style.stiffness) * springs for springs in (problem.right, problem.down))
-        self._level = dtype.type(style.stiffness / (style.reach * max(shape)) ** 2)
+        self._level = dtype.type(style.level(shape))
         self._jump = dtype.type(style.jump)
 
     def at(self, x: np.ndarray, look_again: bool) -> State:
         """Energy and derivatives at ``x`` (h, w), with what the views see decided anew or as it was."""
         problem, style = self._problem, self._style
-        known = np.isfinite(x)
         delta = x - problem.own.x
+        known = np.isfinite(delta)  # a start may know more than the prior
         hessian, gradient, agreeing, right, down, warped, slope, alike, seen = (np.zeros_like(x) for _ in range(9))
         photo = depth = said = 0.0
         for view, visible in zip(self._views, self._visible):

@@ -102,8 +102,9 @@ def look(x, static, view, robust, keep, visible, warped, slope, hessian, gradien
             share = static[row, column]
             if state & 1:
                 value, gx, gy = _bilinear(picture, left, top, a, b)
-                warped[row, column] = value
-                slope[row, column] = gx * du + gy * dv
+                if value == value:
+                    warped[row, column] = value
+                    slope[row, column] = gx * du + gy * dv
             if state & 2 and share > 0:
                 sure = precision[int(v + 0.5), int(u + 0.5)]
                 away = expected - found

@@ -27,8 +27,8 @@ def likeness(
     """Sum over windows of the robust cost of 1 - ZNCC and its derivatives.
 
     Args:
-        own: (H, W) float32 grey levels of the frame.
-        warped: (H, W) float32, grey levels the view shows there, NaN where it does not see the pixel.
+        own: (H, W) float grey levels of the frame, NaN where masked.
+        warped: (H, W) float, grey levels the view shows there, NaN where it does not see the pixel.
         slope: (H, W) float32, d warped / d x.
         share: (H, W) float32 0..1, weight of the window about each pixel.
         radius: of the window, pixels.
@@ -44,7 +44,7 @@ def likeness(
     def box(values):
         return cv2.boxFilter(values, -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
 
-    seen = np.isfinite(warped)
+    seen = np.isfinite(warped) & np.isfinite(own)
     known = seen.astype(own.dtype)
     o, w = np.where(seen, own - 128, 0), np.where(seen, warped - 128, 0)
     n = box(known)
@@ -62,4 +62,4 @@ def likeness(
     both, self_ = k * so, k * zncc * sw
     gradient = -(o * box(both) - box(both * mo) - w * box(self_) + box(self_ * mw)) * slope * known
     hessian = slope * slope * known * box(k * sw)
-    return Likeness(energy, gradient, hessian, np.where(enough, zncc, np.float32(0)), enough)
+    return Likeness(energy, gradient, hessian, np.where(enough, zncc, zncc.dtype.type(0)), enough)
