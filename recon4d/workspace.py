@@ -220,6 +220,13 @@ class Workspace:
         with self.reading("refine" if self.record("refine") else "poses", "trajectory") as folder:
             return read_trajectory(folder / "cameras.json")
 
+    def unrefined_trajectory(self) -> Trajectory:
+        """Cameras of the frames as `poses` has them, for the stages before `refine` and for itself."""
+        from recon4d.formats.cameras_json import read_trajectory
+
+        with self.reading("poses", "trajectory") as folder:
+            return read_trajectory(folder / "cameras.json")
+
     def sparse_model(self) -> SparseModel:
         """The sparse points of structure from motion and where each frame saw them."""
         from recon4d.formats.colmap_model import read_sparse_model
@@ -265,7 +272,7 @@ class Workspace:
         """The windows in which a video model made this depth; None where they are not known."""
         from recon4d.formats.windows_json import read_windows
 
-        names = self.trajectory().names
+        names = self.unrefined_trajectory().names
         with self.reading(f"depth/{source}", "depth_windows") as folder:
             found = read_windows(folder, names)
         return None if found is None else replace(found, overlap=lambda name: self._overlap(source, name))
@@ -287,11 +294,11 @@ class Workspace:
         """The unit with the best surfaces so far: ``refine`` if done, else ``mesh``."""
         return "refine" if self.record("refine") else "mesh"
 
-    def depth_mesh(self, name: str) -> DepthMesh:
-        """Surface of one frame, the refined one once `refine` is done."""
+    def depth_mesh(self, name: str, unit: str | None = None) -> DepthMesh:
+        """Surface of one frame, from ``mesh`` or ``refine``; without a unit the refined one once `refine` is done."""
         from recon4d.formats.arrays import read_depth_mesh
 
-        with self.reading(self.surface_unit(), "depth_mesh") as folder:
+        with self.reading(unit or self.surface_unit(), "depth_mesh") as folder:
             return read_depth_mesh(folder / f"{name}.npz")
 
     def static_cloud(self) -> PointCloud:

@@ -22,7 +22,7 @@ from recon4d.poses.models import write_model
 from recon4d.poses.undistort import pinhole_model
 from recon4d.scene.depth import DepthKind, Provenance
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
-from recon4d.stages import align, depth, depth_mvs
+from recon4d.stages import align, depth, depth_mvs, working_pictures
 from recon4d.stages.common import stage_key
 from recon4d.stages.depth import DepthOptions, source_names, unit_options
 from recon4d.workspace import RECORD, Workspace
@@ -180,16 +180,16 @@ def test_depth_is_that_of_the_scene_and_the_record_tells_how_it_came(made, works
 
 def test_working_size_is_the_longer_side():
     sizes = {(640, 480): (320, 240), (480, 640): (240, 320), (300, 200): (300, 200), (3000, 3): (320, 1)}
-    assert {size: depth_mvs.working_size(size, 320) for size in sizes} == sizes
+    assert {size: working_pictures.working_size(size, 320) for size in sizes} == sizes
 
 
-def test_frames_at_a_time_fit_the_cores_and_half_the_memory(made, monkeypatch):
-    monkeypatch.setattr(depth_mvs, "usable_cores", lambda: 16)
+def test_frames_at_a_time_fit_the_cores_and_half_the_memory(monkeypatch):
+    monkeypatch.setattr(working_pictures, "usable_cores", lambda: 16)
     memory_gb = 6
-    monkeypatch.setattr(depth_mvs.os, "sysconf", {"SC_PHYS_PAGES": memory_gb << 18, "SC_PAGE_SIZE": 1 << 12}.get)
-    large = replace(made.trajectory, cameras=(made.scene.camera.resized(1280, 960),) * COUNT)
-    usual = [depth_mvs._usual_workers(large, size) for size in (320, 640, 1280, 4000)]
-    assert usual == [13, 3, 1, 1]  # 3 GB over 230 MB, 922 MB, 3.7 GB
+    monkeypatch.setattr(working_pictures.os, "sysconf", {"SC_PHYS_PAGES": memory_gb << 18, "SC_PAGE_SIZE": 1 << 12}.get)
+    sizes = (320 * 240, 640 * 480, 1280 * 960, 4000 * 3000)
+    usual = [working_pictures.usual_workers(pixels, bytes_per_pixel=3000) for pixels in sizes]
+    assert usual == [13, 3, 1, 1]  # 3 GB over 230 MB, 922 MB, 3.7 GB and more
 
 
 def test_number_of_threads_changes_no_bit(made, tmp_path):

@@ -28,9 +28,10 @@ from recon4d.evaluation.truth import Counting, GridTruth
 from recon4d.geometry.photo_cost import GreyView
 from recon4d.geometry.stereo_views import StereoViews
 from recon4d.scene.depth import DepthMap
-from recon4d.stages.depth_mvs import MATCHED, SETTLED_WITH, working_size
+from recon4d.stages.depth_mvs import MATCHED, SETTLED_WITH
 from recon4d.stages.evaluate import EvaluateOptions
 from recon4d.stages.evaluate_pairs import Undistorter
+from recon4d.stages.working_pictures import working_size
 from recon4d.threads import usable_cores
 
 FITTED = ("rgbd_static", "dynamic_gt", "synthetic")

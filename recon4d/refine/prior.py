@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from recon4d.geometry.resample import resize_grid
+from recon4d.scene.depth import SceneDepth
+
 DEPTH_STEP = 0.03  # of log inverse depth: a change of the prior from pixel to pixel that makes a silhouette likely
 COLOR_STEP = 10.0  # grey levels, mean of the channels
+STEP_APART = 0.02  # relative, from the mean of four pixels to the nearest of them
 LEAST_BY_DEPTH, LEAST_BY_COLOR = 1e-3, 0.02  # what is left of a spring
 
 
@@ -30,3 +34,22 @@ def _strength(step: np.ndarray, color_step: np.ndarray) -> np.ndarray:
     by_depth = np.exp(-np.abs(step) / DEPTH_STEP) + LEAST_BY_DEPTH
     by_color = np.exp(-np.abs(color_step).mean(axis=-1) / COLOR_STEP) + LEAST_BY_COLOR
     return np.nan_to_num(by_depth * by_color)
+
+
+def prior_at(surface: SceneDepth, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frame's prior at the working size: log inverse depth, NaN where there is none, and its standard deviation.
+
+    Between four pixels of one surface lies their mean (of inverse depth), at a step the nearest of them: a mean of two
+    surfaces is on none.
+    """
+    valid = surface.valid
+    inverse = np.where(valid, 1 / np.where(valid, surface.depth, 1), 0).astype(np.float32)
+    between, known = resize_grid(inverse, valid, width, height)
+    row, column = (np.arange(n) * size // n + size // n // 2 for n, size in zip((height, width), valid.shape))
+    cell = np.ix_(row, column)
+    nearest, relative = inverse[cell], (surface.sigma * inverse)[cell]
+    known &= valid[cell]
+    away = np.abs(between - nearest) > STEP_APART * nearest
+    chosen = np.where(away, nearest, between)
+    x = np.where(known, np.log(np.where(known, chosen, 1)), np.nan).astype(np.float32)
+    return x, np.where(known, relative, np.float32(1))

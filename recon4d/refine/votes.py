@@ -22,12 +22,11 @@ class Found:
 
     x: np.ndarray  # float32, log inverse depth, NaN where there is none
     chance: np.ndarray  # float32, 0..1, to lie within 5 % of the truth
+    alike: np.ndarray  # float32, ZNCC with what other views show there
 
 
-def opinion_of_votes(
-    own: Found, posed: Posed, others: Sequence[Found], theirs: Sequence[Posed]
-) -> tuple[Opinion, np.ndarray]:
-    """The depth most frames agree on, and (h, w) float32 the weight of their agreement."""
+def opinion_of_votes(own: Found, posed: Posed, others: Sequence[Found], theirs: Sequence[Posed]) -> Opinion:
+    """The depth most frames agree on."""
     votes = collect_votes(
         _inverse(own), [_inverse(other) for other in others], [pixel_warp(other, posed) for other in theirs], OWN_WEIGHT
     )
@@ -39,7 +38,7 @@ def opinion_of_votes(
     some = agreed.inverse_depth > 0
     x = np.log(np.where(some, agreed.inverse_depth, 1)).astype(np.float32)
     sigma = np.full_like(x, VOTE_SIGMA)
-    return Opinion(x, sigma, np.where(some, chance, 0).astype(np.float32)), agreed.support
+    return Opinion(x, sigma, np.where(some, chance, 0).astype(np.float32))
 
 
 def _inverse(found: Found) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from recon4d.stages.align_report import FitRow, HeldOutErrors
     from recon4d.stages.levelling import Levelling
 
-VERSION = 3
+VERSION = 4
 SURFACE_FRAMES = 40  # whose aligned depth is looked at for the ground and for planes
 TIMES_USUAL_ERROR = 3.0  # the median reprojection error: points on what moves fit the static cameras worse
 SEED = 0  # of which sparse points are held out
@@ -142,9 +142,10 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
         sigma_factor,
         write_fits,
     )
+    from recon4d.stages.anchors import write_measured
     from recon4d.view.alignment_page import write_alignment_page
 
-    poses, trajectory = workspace.need("poses", "align"), workspace.trajectory()
+    poses, trajectory = workspace.need("poses", "align"), workspace.unrefined_trajectory()
     if poses.summary["source"] == "none":
         raise AlignmentError(
             "align: the poses are 'none', so there is no scene to align to: use --poses.source colmap, import or static"
@@ -183,6 +184,7 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
         lambda name, made: write_scene_depth(part.path / f"{name}.npz", made),
     )
     write_fits(part.path / "fits.csv", rows)
+    write_measured(part.path, primary, clip)
     levelling = _level(workspace, trajectory, views, options, part)
     scale = _scale(workspace, trajectory, clip, primary, levelling, options, part)
     held = held_out_errors(frames, clip, rows, primary.sensor)

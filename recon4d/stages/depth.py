@@ -186,7 +186,7 @@ def _read_files(workspace: Workspace, options: DepthOptions | MoreDepth, part: S
     from recon4d.formats.windows_json import write_overlap, write_windows
     from recon4d.poses.lens import read_lenses
 
-    recording, trajectory = workspace.recording(), workspace.trajectory()
+    recording, trajectory = workspace.recording(), workspace.unrefined_trajectory()
     frames = workspace.record("frames").summary
     opener = source_opener(options.source if isinstance(options, DepthOptions) else PRECOMPUTED)
     size = int(frames["width"]), int(frames["height"])

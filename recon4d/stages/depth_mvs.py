@@ -7,11 +7,9 @@ each walk, so they run in threads and the number of threads changes nothing.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,12 +19,11 @@ from recon4d.errors import DepthError, InputError
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.stages.common import NOT_IN_KEY
-from recon4d.threads import usable_cores
+from recon4d.stages.working_pictures import WorkingPictures, usual_workers, working_size
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.depth.multi_view import Look, PosedPicture, Settled
-    from recon4d.geometry.photo_cost import GreyView
+    from recon4d.depth.multi_view import Look, Settled
     from recon4d.geometry.stereo_views import StereoViews
     from recon4d.scene.trajectory import Trajectory
 
@@ -62,11 +59,12 @@ def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePar
     """
     from recon4d.formats.arrays import write_depth_map
 
-    trajectory = workspace.trajectory()
+    trajectory = workspace.unrefined_trajectory()
     views = _stereo_views(workspace, trajectory)
     clip = _Clip(workspace, trajectory, views, options, part.path)
     _warn_of_blind_frames(trajectory, views, part)
-    workers = options.workers or _usual_workers(trajectory, options.max_size)
+    width, height = working_size(trajectory.cameras[0].shape[::-1], options.max_size)
+    workers = options.workers or usual_workers(width * height, BYTES_AT_WORK)
     row_of = {name: i for i, name in enumerate(trajectory.names)}
     for folder, label, make in (
         (LOOKS, "matching pictures", clip.first_look),
@@ -122,14 +120,14 @@ class _Clip:
     def __init__(
         self, workspace: Workspace, trajectory: Trajectory, views: StereoViews, options: StereoDepth, part: Path
     ) -> None:
-        self._workspace, self._frames, self._views, self._options = workspace, list(trajectory), views, options
+        self._frames, self._views, self._options = list(trajectory), views, options
         self._part = part
         width, height = working_size(trajectory.cameras[0].shape[::-1], options.max_size)
         kept = max(2 * SETTLED_WITH, KEPT_BYTES // (FRAME_BYTES * width * height))
-        self._picture = lru_cache(kept)(self._read_picture)
-        self._grey = lru_cache(kept)(self._grey_to_match)
-        self._look = lru_cache(kept)(lambda i: self._without_ignored(i, self._read(LOOKS, i)))
-        self._settled = lru_cache(kept)(lambda i: self._without_ignored(i, self._read(SETTLED, i)))
+        self._pictures = WorkingPictures(workspace, trajectory, options.max_size, kept)
+        self._picture, self._grey = self._pictures.posed, self._pictures.grey
+        self._look = self._pictures.remembered(lambda i: self._without_ignored(i, self._read(LOOKS, i)))
+        self._settled = self._pictures.remembered(lambda i: self._without_ignored(i, self._read(SETTLED, i)))
 
     def first_look(self, i: int) -> Look:
         """What a frame and its neighbours say of its depth."""
@@ -171,17 +169,6 @@ class _Clip:
             )
         return depth
 
-    def _read_picture(self, i: int) -> PosedPicture:
-        import cv2
-
-        from recon4d.depth.multi_view import PosedPicture
-
-        view, rgb = self._frames[i], self._workspace.picture(self._frames[i].name)
-        size = working_size(rgb.shape[1::-1], self._options.max_size)
-        if size != rgb.shape[1::-1]:
-            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
-
     def _read(self, folder: str, i: int) -> Look:
         """What an earlier walk left; made again where the file is damaged or gone."""
         from recon4d.depth.multi_view import Look, Settled
@@ -195,25 +182,10 @@ class _Clip:
             _write_look(path, made)
             return _as_written(made)
 
-    def _grey_to_match(self, i: int) -> GreyView:
-        """A picture as other frames may match it: NaN where the user's mask ignores it."""
-        view, ignored = self._picture(i).grey(), self._ignored(i)
-        return view if ignored is None else replace(view, grey=np.where(ignored, np.float32(np.nan), view.grey))
-
     def _without_ignored(self, i: int, look: Look) -> Look:
         """A look as other frames may use it: what the user's mask ignores says nothing."""
-        ignored = self._ignored(i)
+        ignored = self._pictures.ignored(i)
         return look if ignored is None else replace(look, confidence=np.where(ignored, np.float32(0), look.confidence))
-
-    def _ignored(self, i: int) -> np.ndarray | None:
-        """(H, W) bool at working size: pixels that any ignored one of the picture touches, for they are a mixture."""
-        import cv2
-
-        ignored = self._workspace.ignored(self._frames[i].name)
-        if ignored is None:
-            return None
-        size = self._picture(i).camera.shape[::-1]
-        return cv2.resize(ignored.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
 
 
 def _stereo_views(workspace: Workspace, trajectory: Trajectory) -> StereoViews:
@@ -253,19 +225,6 @@ def _warn_of_blind_frames(trajectory: Trajectory, views: StereoViews, part: Stag
             f"depth: mvs: {len(blind)} of {len(trajectory)} frames have no other frame to be matched with (such as "
             f"{blind[0]}): their depth is what others measured, or made up"
         )
-
-
-def _usual_workers(trajectory: Trajectory, max_size: int) -> int:
-    """One per core, but no more than fit into half of the machine's memory."""
-    width, height = working_size(trajectory.cameras[0].shape[::-1], max_size)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(usable_cores(), memory // 2 // (BYTES_AT_WORK * width * height)))
-
-
-def working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
-    """(width, height) of a picture whose longer side has at most ``max_size`` pixels."""
-    scale = min(1.0, max_size / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _middle(near: float, far: float) -> float:

@@ -39,7 +39,7 @@ def _work(workspace: Workspace, options: MeshOptions, part: StagePart) -> dict[s
     from recon4d.formats.arrays import write_depth_mesh
     from recon4d.geometry.meshing import cut_silhouettes
 
-    trajectory = workspace.trajectory()
+    trajectory = workspace.unrefined_trajectory()
     for name in part.pending(trajectory.names, "meshing"):
         mesh = cut_silhouettes(
             workspace.scene_depth(name), trajectory[name].camera, options.max_ratio, options.min_angle_deg

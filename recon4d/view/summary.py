@@ -54,6 +54,15 @@ def _mesh(s: Summary) -> str:
     return f"{s['frames']} frames cut at their silhouettes"
 
 
+def _refine(s: Summary) -> str:
+    if not s["refined"]:
+        return f"nothing refined: {s['why_not']}"
+    return (
+        f"{s['refined']} of {s['frames']} frames at {s['size']}; energy {100 * s['energy_left']:.0f} % of before, "
+        f"depth moved by {100 * s['moved_median']:.1f} % (median), sigma {100 * s['sigma_median']:.1f} %"
+    )
+
+
 def _export(s: Summary) -> str:
     return f"{s['files']} files, {s['size_mb']:.0f} MB, {s['up']} up, in {s['units']}"
 
@@ -77,6 +86,7 @@ _LINES: dict[str, Callable[[Summary], str]] = {
     "depth": _depth,
     "align": _align,
     "mesh": _mesh,
+    "refine": _refine,
     "fuse": _fuse,
     "export": _export,
 }

@@ -1,0 +1,63 @@
+"""What moves: other views say nothing of its depth, so it keeps its prior's, steady along the optical flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from recon4d.refine.frame import Problem
+from recon4d.refine.terms import Opinion
+
+HELD_SIGMA, HELD_CHANCE = 0.02, 0.97  # of the prior where it moves
+TEMPORAL_SIGMA, TEMPORAL_CHANCE = 0.02, 0.8  # of the mean of the frames before and after
+RETURN_PX, RETURN_SHARE = 0.5, 0.05  # a flow must come back to within this, and this share of its length
+ONE_SURFACE = 0.1  # of x, between the frames before and after
+
+
+def held_at_prior(problem: Problem, moving: np.ndarray, temporal: Opinion | None) -> Problem:
+    """The problem of a frame of which ``moving`` (h, w) bool is no part of the static scene."""
+    still = np.where(moving, np.float32(0), np.float32(1)).astype(problem.own.x.dtype)
+    opinions = [replace(opinion, chance=opinion.chance * still) for opinion in problem.opinions]
+    prior, known = problem.own.x, moving & np.isfinite(problem.own.x)
+    chance = np.where(known, HELD_CHANCE, 0).astype(prior.dtype)
+    opinions.append(Opinion(np.nan_to_num(prior), np.full_like(prior, HELD_SIGMA), chance))
+    if temporal is not None:
+        opinions.append(replace(temporal, chance=temporal.chance * (1 - still)))
+    return replace(problem, static=problem.static * still, opinions=opinions)
+
+
+def temporal_opinion(greys: Sequence[np.ndarray], before: np.ndarray, after: np.ndarray) -> Opinion:
+    """Where the optical flow says it: the mean of a pixel's depth in the frame before and in the one after.
+
+    Something that nears steadily is not held back by that: its depth is the mean, too.
+
+    Args:
+        greys: pictures (h, w) of the frame before, the frame, and the one after, grey levels.
+        before, after: (h, w) log inverse depth of the other two, NaN where they have none.
+    """
+    import cv2
+
+    previous, own, following = (np.nan_to_num(grey).clip(0, 255).astype(np.uint8) for grey in greys)
+    seen, sure = [], np.ones(own.shape, dtype=bool)
+    for other, x in ((previous, before), (following, after)):
+        there, back = _flow(own, other), _flow(other, own)
+        column, row = there[..., 0] + np.arange(own.shape[1]), there[..., 1] + np.arange(own.shape[0])[:, None]
+        column, row = column.astype(np.float32), row.astype(np.float32)
+        returned = cv2.remap(back, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1e6)
+        error = np.linalg.norm(there + returned, axis=-1)
+        sure &= error < RETURN_PX + RETURN_SHARE * np.linalg.norm(there, axis=-1)
+        seen.append(cv2.remap(x, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan))
+    with np.errstate(invalid="ignore"):
+        sure &= np.abs(seen[0] - seen[1]) < ONE_SURFACE  # False where either has no depth
+    mean = np.where(sure, 0.5 * (seen[0] + seen[1]), 0).astype(np.float32)
+    chance = np.where(sure, np.float32(TEMPORAL_CHANCE), np.float32(0))
+    return Opinion(mean, np.full_like(mean, TEMPORAL_SIGMA), chance)
+
+
+def _flow(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(h, w, 2) float32 displacement of every pixel, pixels."""
+    import cv2
+
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(source, target, None)

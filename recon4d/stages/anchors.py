@@ -1,0 +1,62 @@
+"""`align/anchors.json`: depth sources that measure, and what turns their values into scene units, frame by frame."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.scene.depth import DepthKind
+
+if TYPE_CHECKING:
+    from recon4d.stages.align_evidence import SourceDepth
+    from recon4d.stages.align_fit import ClipAlignment
+
+FILE = "anchors.json"
+PRIMARY_SIGMA = 0.015  # relative: of depth that is the primary one and measured, where it is no mistake
+
+
+@dataclass(frozen=True)
+class MeasuredDepth:
+    """A depth source that is no network's guess: stereo, a sensor."""
+
+    source: str
+    kind: DepthKind
+    sigma: float  # relative, where it is no mistake
+    gain: np.ndarray  # (N,) of each frame, see `DepthKind`
+    shift: np.ndarray
+
+
+def write_measured(folder: Path, primary: SourceDepth, clip: ClipAlignment) -> None:
+    """Write the sources of a clip that measure, in the order they were given."""
+    sources = [(primary, clip.fit, PRIMARY_SIGMA), *((a.source, a.fit, a.sigma) for a in clip.anchors)]
+    entries = [
+        {
+            "source": source.name,
+            "kind": source.kind.value,
+            "sigma": sigma,
+            "gain": np.asarray(fit.gain).tolist(),
+            "shift": np.asarray(fit.shift).tolist(),
+        }
+        for source, fit, sigma in sources
+        if source.sensor or source.kind is DepthKind.SCENE_Z
+    ]
+    (folder / FILE).write_text(json.dumps(entries) + "\n", encoding="utf-8")
+
+
+def read_measured(folder: Path) -> list[MeasuredDepth]:
+    """Reverse of `write_measured`."""
+    entries = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return [
+        MeasuredDepth(
+            entry["source"],
+            DepthKind(entry["kind"]),
+            entry["sigma"],
+            np.array(entry["gain"]),
+            np.array(entry["shift"]),
+        )
+        for entry in entries
+    ]

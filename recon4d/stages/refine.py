@@ -1,0 +1,247 @@
+"""Stage refine: the surfaces of all frames made to agree with the pictures, the structure, and each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from recon4d.progress import Progress
+from recon4d.scene.depth import Provenance
+from recon4d.scene.trajectory import PoseOrigin
+from recon4d.stages.common import NOT_IN_KEY, check_range, execute
+from recon4d.stages.working_pictures import usual_workers, working_size
+from recon4d.workspace import StagePart, StageRecord, Workspace
+
+if TYPE_CHECKING:
+    from recon4d.refine.frame import Style
+    from recon4d.scene.mesh import DepthMesh
+    from recon4d.scene.trajectory import Trajectory
+    from recon4d.stages.refine_walks import Answer, Plan, Walks
+
+VERSION = 1
+BYTES_AT_WORK = 1200  # per pixel of a frame at work: grids of the energy and costs of the sweep
+CURVES = "curves"  # folder in the part: the energies of each frame
+WHEN = ("before", "after")
+SHOWN = 3  # frames on the page
+UNKNOWN_STRUCTURE = 0.02  # relative error of structure from motion, where no points were held out to tell
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How surfaces are refined, and how much time it may take."""
+
+    profile: Literal["fast", "default", "max"] = "default"
+    """fast: at 160 pixels, about a fifth of the time; default: at 320 pixels; max: at 640 pixels with one walk more,
+    about six times the time."""
+    workers: int | None = field(default=None, metadata=NOT_IN_KEY)
+    """Frames made at once; without it one per core, or fewer where memory is short. No other result."""
+
+
+def check_options(options: RefineOptions) -> None:
+    """Refuse what cannot work, before any work is done. Raises OptionsError."""
+    if options.workers is not None:
+        check_range("refine", "workers", options.workers, low=1)
+
+
+def run(workspace: Workspace, options: RefineOptions, progress: Progress | None = None) -> StageRecord:
+    """Refine the surface of every frame."""
+    check_options(options)
+    reads = ("mesh", "align", "poses", *(f"depth/{name}" for name in workspace.depth_sources()))
+    return execute(workspace, "refine", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
+
+
+def _plan(profile: str) -> Plan:
+    from recon4d.stages.refine_walks import Plan
+
+    return {
+        "fast": Plan(max_size=160, views=6, steps=6, agreements=1),
+        "default": Plan(max_size=320, views=8, steps=8, agreements=1),
+        "max": Plan(max_size=640, views=10, steps=10, agreements=2),
+    }[profile]
+
+
+def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict[str, object]:
+    from recon4d.formats.arrays import write_depth_mesh
+    from recon4d.formats.cameras_json import write_trajectory
+    from recon4d.formats.trajectories import write_tum
+    from recon4d.geometry.stereo_views import StereoViews
+    from recon4d.refine.frame import Style
+    from recon4d.stages.anchors import read_measured
+    from recon4d.stages.refine_walks import Walks, walk_folder, write_found
+
+    trajectory = workspace.unrefined_trajectory()
+    write_trajectory(part.path / "cameras.json", trajectory)
+    write_tum(part.path / "trajectory.tum", trajectory.timestamps_s, trajectory.cam_from_world.inverse())
+    still = _why_still(trajectory)
+    views = None if still else StereoViews(workspace.sparse_model(), trajectory)
+    if views is not None and not views.has_parallax:
+        still = "no frame sees a surface that another one sees from a place far enough away"
+    if still:
+        part.warn(f"refine: nothing is refined: {still}; the surfaces of mesh are passed on as they are")
+        for name in part.pending(trajectory.names, "passing surfaces on"):
+            write_depth_mesh(part.path / f"{name}.npz", workspace.depth_mesh(name, "mesh"))
+        return {"frames": len(trajectory), "refined": 0, "profile": options.profile, "why_not": still}
+    with workspace.reading("align", "refine") as folder:
+        measured = read_measured(folder)
+    plan, style = _plan(options.profile), Style()
+    walks = Walks(workspace, trajectory, views, measured, plan, style, part.path)
+    width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
+    workers = options.workers or usual_workers(width * height, BYTES_AT_WORK)
+    row_of = {name: i for i, name in enumerate(trajectory.names)}
+    for number in range(plan.agreements):
+        (part.path / walk_folder(number)).mkdir(exist_ok=True)
+        part.each(
+            [f"{walk_folder(number)}/{name}" for name in trajectory.names],
+            "refining each frame" if number == 0 else "agreeing with other frames",
+            lambda item, number=number: walks.walk(number, row_of[Path(item).name]).found,
+            lambda item, made: write_found(part.path / f"{item}.npz", made),
+            workers,
+        )
+    finish = _Finish(workspace, trajectory, walks, style, part.path)
+    (part.path / CURVES).mkdir(exist_ok=True)
+    part.each(
+        trajectory.names, "agreeing with other frames", lambda name: finish.make(row_of[name]), finish.write, workers
+    )
+    summary = finish.summary()
+    for folder in (*(walk_folder(number) for number in range(plan.agreements)), CURVES):
+        shutil.rmtree(part.path / folder)
+    return {
+        "profile": options.profile,
+        "size": f"{width}x{height}",
+        "measured_by": [item.source for item in measured],
+        **summary,
+    }
+
+
+def _why_still(trajectory: Trajectory) -> str | None:
+    if all(origin is PoseOrigin.STATIC for origin in trajectory.origin):
+        return "the poses are those of a tripod, and pictures from one place show no depth"
+    placed = sum(origin.is_evidence for origin in trajectory.origin)
+    return f"{placed} of {len(trajectory)} frames has a pose of its own" if placed < 2 else None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A frame that is done."""
+
+    mesh: DepthMesh
+    curve: dict[str, object]  # for the summary and the page
+
+
+class _Finish:
+    """The last walk, whose answers become the surfaces of the stage."""
+
+    def __init__(self, workspace: Workspace, trajectory: Trajectory, walks: Walks, style: Style, part: Path) -> None:
+        self._workspace, self._trajectory, self._walks, self._part = workspace, trajectory, walks, part
+        self._style = style
+        options = workspace.need("mesh", "refine").options
+        self._cuts = options["max_ratio"], options["min_angle_deg"]
+        held = workspace.need("align", "refine").summary.get("held_out")
+        self._structure = 1.4826 * held["median"] if held else UNKNOWN_STRUCTURE
+
+    def make(self, i: int) -> _Made:
+        """The refined surface of a frame."""
+        answer = self._walks.walk(self._walks.last, i)
+        before, after = self._before(i), self._surface(i, answer)
+        return _Made(after, _curve(before, after, answer))
+
+    def write(self, name: str, made: _Made) -> None:
+        """One file for the surface, one for the numbers."""
+        from recon4d.formats.arrays import write_depth_mesh
+
+        (self._part / CURVES / f"{name}.json").write_text(json.dumps(made.curve), encoding="utf-8")
+        write_depth_mesh(self._part / f"{name}.npz", made.mesh)
+
+    def _before(self, i: int) -> DepthMesh:
+        return self._workspace.depth_mesh(self._trajectory.names[i], "mesh")
+
+    def _surface(self, i: int, answer: Answer) -> DepthMesh:
+        from recon4d.geometry.doubt import doubted_sigma
+        from recon4d.refine.posterior import spread_sigma
+        from recon4d.stages.refine_result import refined_mesh
+
+        name = self._trajectory.names[i]
+        spread = spread_sigma(answer.refined, self._style.level(answer.found.x.shape))
+        usual = np.hypot(spread, self._structure)
+        origin = np.full(usual.shape, Provenance.MEASURED, dtype=np.uint8)
+        sigma = doubted_sigma(usual, answer.found.chance, origin).astype(np.float32)
+        pictures = self._workspace.picture(name), self._walks.pictures.posed(i)
+        prior, view = self._walks.prior(i), self._trajectory[name]
+        return refined_mesh(self._before(i), view, pictures, prior, answer, sigma, self._cuts)
+
+    def summary(self) -> dict[str, object]:
+        """Key numbers of the clip, and the energies written to `energies.csv`."""
+        names = self._trajectory.names
+        curves = [json.loads((self._part / CURVES / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+        terms = list(curves[0]["before"])
+        with open(self._part / "energies.csv", "w", encoding="utf-8") as file:
+            file.write("name," + ",".join(f"{term}_{when}" for when in WHEN for term in terms) + "\n")
+            for name, curve in zip(names, curves):
+                file.write(f"{name}," + ",".join(f"{curve[when][term]:.6g}" for when in WHEN for term in terms) + "\n")
+        totals = {when: {term: sum(curve[when][term] for curve in curves) for term in terms} for when in WHEN}
+        self._write_page(curves, terms)
+        return {
+            "frames": len(names),
+            "refined": sum(curve["views"] > 0 for curve in curves),
+            "energy_before": totals["before"],
+            "energy_after": totals["after"],
+            "energy_left": sum(totals["after"].values()) / max(sum(totals["before"].values()), 1e-12),
+            **{key: float(np.median([curve[key] for curve in curves])) for key in ("moved_median", "sigma_median")},
+            "alike": {when: float(np.mean([curve["alike"][when] for curve in curves])) for when in WHEN},
+            "agreeing_views": float(np.mean([curve["agreeing"] for curve in curves])),
+            "measured": float(np.mean([curve["measured"] for curve in curves])),
+            "moving": float(np.mean([curve["moving"] for curve in curves])),
+        }
+
+    def _write_page(self, curves: list[dict], terms: list[str]) -> None:
+        """``refine.png``: some frames before and after, and how the energy fell."""
+        from recon4d.view.refine_page import RefineRow, write_refine_page
+
+        chosen = np.unique(np.linspace(0, len(curves) - 1, SHOWN).round().astype(int))
+        rows = []
+        for i in chosen:
+            answer, name = self._walks.walk(self._walks.last, i), self._trajectory.names[i]
+            unlike = [np.where(alike != 0, 1 - alike, np.nan) for alike in (answer.before.alike, answer.found.alike)]
+            picture, camera = self._workspace.picture(name), self._trajectory[name].camera
+            rows.append(RefineRow(name, picture, camera, self._before(i), self._surface(i, answer), *unlike))
+        longest = max(len(curve["steps"]) for curve in curves)
+        # A frame that is done keeps its energy while others go on.
+        padded = [curve["steps"] + [curve["steps"][-1]] * (longest - len(curve["steps"])) for curve in curves]
+        mean = {term: np.mean([[step[term] for step in steps] for steps in padded], axis=0) for term in terms}
+        pixels = rows[0].unlike_before.size
+        gone = [
+            100 * (1 - sum(c["after"][t] for c in curves) / max(sum(c["before"][t] for c in curves), 1e-12))
+            for t in terms
+        ]
+        told = "energy gone: " + "   ".join(f"{share:.0f} % {term}" for share, term in zip(gone, terms) if share > 0)
+        title = self._workspace.root.resolve().name
+        write_refine_page(self._part / "refine.png", title, told, rows, {t: v / pixels for t, v in mean.items()})
+
+
+def _curve(before: DepthMesh, after: DepthMesh, answer: Answer) -> dict[str, object]:
+    """Numbers of a frame."""
+    surface, prior = after.surface, before.surface.depth
+    both = surface.valid & before.surface.valid
+    moved = np.abs(np.log(surface.depth[both] / prior[both])) if both.any() else np.zeros(1)
+    sigma = (surface.sigma / np.where(surface.valid, surface.depth, 1))[surface.valid]
+    seen = answer.found.alike != 0
+    return {
+        "views": len(answer.problem.views),
+        "before": answer.before.energies,
+        "after": answer.refined.energies[-1],
+        "steps": answer.refined.energies,
+        "moved_median": float(np.median(moved)),
+        "sigma_median": float(np.median(sigma)) if len(sigma) else 0.0,
+        "alike": {
+            "before": float(answer.before.alike[answer.before.alike != 0].mean()) if seen.any() else 0.0,
+            "after": float(answer.found.alike[seen].mean()) if seen.any() else 0.0,
+        },
+        "agreeing": float(answer.refined.agreeing.mean()),
+        "measured": float((surface.provenance[surface.valid] == Provenance.MEASURED).mean()) if len(sigma) else 0.0,
+        "moving": float((answer.problem.static == 0).mean()),
+    }

@@ -1,0 +1,288 @@
+"""The walks of the stage refine over a clip: every frame by itself, then all with each other, then to full size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.errors import InputError
+from recon4d.refine.evidence import shared_chance
+from recon4d.refine.frame import FrameEnergy, Problem, Refined, RefineView, State, Style, refine
+from recon4d.refine.terms import Opinion
+from recon4d.refine.votes import Found
+from recon4d.scene.depth import DepthKind
+from recon4d.stages.anchors import MeasuredDepth
+from recon4d.stages.working_pictures import WorkingPictures, working_size
+
+if TYPE_CHECKING:
+    from recon4d.geometry.stereo_views import StereoViews
+    from recon4d.scene.sparse import SparseModel
+    from recon4d.scene.trajectory import Trajectory, View
+    from recon4d.workspace import Workspace
+
+SWEPT_WITH, VOTERS = 10, 30  # other frames that a sweep matches, and that vote
+WITNESSES = 10  # other frames asked whether a frame looks as they do
+KEPT_BYTES = 256 << 20  # of pictures and depth in memory
+FRAME_BYTES = 60  # per pixel of them
+ANCHOR_SIGMA = (0.01, 0.05)  # relative, of another depth where it is no mistake: no less, no more than this
+MATCH_SIGMA = 0.015  # the same of a match
+MOST_SURE = 0.97  # nothing is surer
+POINT_SIGMA, POINT_CHANCE = 0.004, 0.95  # a sparse point counts as much as some pixels around it
+POINT_ERROR_PX, POINT_TRACK = 2.0, 3  # of points that count
+POINT_NEAR = 0.15  # of x, between a point and the prior
+LISTENED_TO = 0.4  # chance of depth in other frames
+SIGMA_AT_CHANCE = 0.02  # of x in other frames, divided by its chance
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a profile does."""
+
+    max_size: int  # of the working pictures' longer side, pixels
+    views: int  # other frames a frame is compared with
+    steps: int  # of Gauss-Newton per walk
+    agreements: int  # walks in which frames hear each other
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A frame before refinement; all grids (h, w) of the working size."""
+
+    x: np.ndarray  # float32, log inverse depth, NaN where there is none
+    sigma: np.ndarray  # float32, relative
+    right: np.ndarray  # float32, springs
+    down: np.ndarray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame after a walk."""
+
+    found: Found  # what other frames read
+    refined: Refined
+    problem: Problem
+    before: State  # at the prior
+
+
+class Walks:
+    """The frames of a scene at working size and what the walks before left of them, named by row."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        trajectory: Trajectory,
+        views: StereoViews,
+        measured: Sequence[MeasuredDepth],
+        plan: Plan,
+        style: Style,
+        part: Path,
+    ) -> None:
+        self._workspace, self._frames, self._views, self._measured = workspace, list(trajectory), views, measured
+        self._plan, self._style, self._part = plan, style, part
+        self._points = _SparseOpinions(workspace.sparse_model())
+        width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
+        kept = max(2 * VOTERS, KEPT_BYTES // (FRAME_BYTES * width * height))
+        self.pictures = WorkingPictures(workspace, trajectory, plan.max_size, kept)
+        self.prior = self.pictures.remembered(self._prior)
+        self._found = {
+            walk: self.pictures.remembered(lambda i, walk=walk: self.read(walk, i))
+            for walk in range(plan.agreements + 1)
+        }
+
+    def walk(self, number: int, i: int) -> Answer:
+        """Walk 0: a frame and its neighbours' pictures. Later ones: with the depth others found in the one before."""
+        if number == 0:
+            problem = self._problem(i, self._opinions(i), [self._prior_view(j) for j in self.compared(i)])
+            start = None
+        else:
+            problem, start = self._with_others(i, self._found[number - 1])
+        refined = refine(problem, self._style, start, self._plan.steps)
+        found = Found(refined.x, shared_chance(refined.x, problem.opinions), refined.alike)
+        return Answer(found, refined, problem, FrameEnergy(problem, self._style).at(problem.own.x, look_again=True))
+
+    @property
+    def last(self) -> int:
+        """Number of the walk that ends the refinement."""
+        return self._plan.agreements
+
+    def compared(self, i: int) -> list[int]:
+        """Rows of the frames that a frame is compared with."""
+        return self._views.others(i, self._plan.views)
+
+    def _with_others(self, i: int, before: Callable[[int], Found]) -> tuple[Problem, np.ndarray]:
+        """What a frame is refined with once other frames have an answer, and where to start."""
+        from recon4d.refine.movers import held_at_prior
+        from recon4d.refine.votes import opinion_of_votes
+
+        own, others, posed = before(i), self._views.spread(i, VOTERS), self.pictures.posed
+        vote = opinion_of_votes(own, posed(i), [before(j) for j in others], [posed(j) for j in others])
+        views = [self._found_view(before, j) for j in self.compared(i)]
+        problem = self._problem(i, [vote, *self._opinions(i)], views)
+        moving = self._moving(i, own, others[:: max(1, len(others) // WITNESSES)], before)
+        if not moving.any():
+            return problem, own.x
+        problem = held_at_prior(problem, moving, self._temporal(i, before))
+        return problem, np.where(moving, problem.own.x, own.x)
+
+    def _moving(self, i: int, own: Found, witnesses: Sequence[int], before: Callable[[int], Found]) -> np.ndarray:
+        """(h, w) bool: patches that do not look as other frames do at their depth."""
+        from recon4d.geometry.static_look import looks_static
+
+        known = np.isfinite(own.x)
+        inverse = np.exp(np.where(known, own.x, 0)).astype(np.float32)
+        pictures, depths = [], []
+        for j in witnesses:
+            found, ignored = before(j), self.pictures.ignored(j)
+            sure = np.isfinite(found.x) if ignored is None else np.isfinite(found.x) & ~ignored
+            # What a mask takes out, or nobody measured, is no witness: it counts as hidden.
+            depths.append(np.where(sure, np.exp(np.where(sure, found.x, 0)), np.inf).astype(np.float32))
+            pictures.append(self.pictures.posed(j))
+        return known & ~looks_static(self.pictures.posed(i), inverse, own.alike, pictures, depths)
+
+    def _temporal(self, i: int, before: Callable[[int], Found]) -> Opinion | None:
+        """What the frames next in time say of what moves; None at the ends of the clip."""
+        from recon4d.refine.movers import temporal_opinion
+
+        if not 0 < i < len(self._frames) - 1:
+            return None
+        grey = [self.pictures.posed(j).grey().grey for j in (i - 1, i, i + 1)]
+        return temporal_opinion(grey, before(i - 1).x, before(i + 1).x)
+
+    # -- what a frame is refined with ------------------------------------------------------------------------------
+
+    def _prior(self, i: int) -> Prior:
+        from recon4d.refine.prior import prior_at, prior_springs
+
+        picture = self.pictures.posed(i)
+        height, width = picture.camera.shape
+        x, sigma = prior_at(self._workspace.scene_depth(self._frames[i].name, "mesh"), width, height)
+        return Prior(x, sigma, *prior_springs(x, picture.rgb))
+
+    def _problem(self, i: int, opinions: Sequence[Opinion], views: Sequence[RefineView]) -> Problem:
+        prior, picture, ignored = self.prior(i), self.pictures.posed(i), self.pictures.ignored(i)
+        static = np.ones_like(prior.x) if ignored is None else np.where(ignored, np.float32(0), np.float32(1))
+        own = RefineView(picture.grey().grey, prior.x, np.zeros_like(prior.x), picture.camera, picture.cam_from_world)
+        return Problem(own, static, prior.right, prior.down, opinions, views)
+
+    def _prior_view(self, j: int) -> RefineView:
+        """Another frame before refinement: its surface hides what is behind, but priors err alike and are not heard."""
+        prior = self.prior(j)
+        return self._view(j, prior.x, np.zeros_like(prior.x))
+
+    def _found_view(self, before: Callable[[int], Found], j: int) -> RefineView:
+        found = before(j)
+        sure = np.where(found.chance > LISTENED_TO, found.chance / SIGMA_AT_CHANCE, 0)
+        return self._view(j, found.x, sure**2)
+
+    def _view(self, j: int, x: np.ndarray, precision: np.ndarray) -> RefineView:
+        grey, ignored = self.pictures.grey(j), self.pictures.ignored(j)
+        if ignored is not None:
+            precision = np.where(ignored, 0, precision)
+        return RefineView(grey.grey, x, precision.astype(np.float32), grey.camera, grey.cam_from_world)
+
+    def _opinions(self, i: int) -> list[Opinion]:
+        """What measures the depth of a frame: other depth sources, else a sweep; and sparse points."""
+        said = [opinion for anchor in self._measured if (opinion := self._opinion_of_anchor(i, anchor)) is not None]
+        matched = any(anchor.kind is DepthKind.SCENE_Z for anchor in self._measured)
+        if not matched and self.compared(i):
+            said.append(self._swept(i))
+        prior, view = self.prior(i), self._frames[i]
+        points = self._points.of(view, prior.x)
+        return [*said, points] if points is not None else said
+
+    def _opinion_of_anchor(self, i: int, anchor: MeasuredDepth) -> Opinion | None:
+        from recon4d.geometry.alignment import z_from_values
+        from recon4d.geometry.resample import resize_grid
+
+        depth = self._workspace.depth_map(self._frames[i].name, anchor.source)
+        with np.errstate(divide="ignore"):
+            z = z_from_values(depth.values, anchor.gain[i], anchor.shift[i], anchor.kind)
+        valid = depth.valid & np.isfinite(z) & (z > 0)
+        height, width = self.pictures.posed(i).camera.shape
+        inverse = np.where(valid, 1 / np.where(valid, z, 1), 0)
+        inverse, known = resize_grid(inverse, valid, width, height)
+        chance, _ = resize_grid(depth.confidence, valid, width, height)
+        known &= inverse > 0
+        if not known.any():
+            return None
+        x = np.log(np.where(known, inverse, 1)).astype(np.float32)
+        sigma = np.full_like(x, np.clip(anchor.sigma, *ANCHOR_SIGMA))
+        return Opinion(x, sigma, np.where(known, np.minimum(chance, MOST_SURE), 0).astype(np.float32))
+
+    def _swept(self, i: int) -> Opinion:
+        from recon4d.depth.stereo_chances import LookSigns, chance_of_look
+        from recon4d.refine.sweep import sweep
+
+        frame = self.pictures.posed(i).grey()
+        others = [self.pictures.grey(j) for j in self._views.others(i, SWEPT_WITH)]
+        found = sweep(frame, others, self.prior(i).x)
+        chance = chance_of_look(LookSigns(found.margin, found.cost, frame.grey))
+        sigma = np.full_like(found.x, MATCH_SIGMA)
+        return Opinion(found.x.astype(np.float32), sigma, np.minimum(chance, MOST_SURE).astype(np.float32))
+
+    # -- files between the walks -----------------------------------------------------------------------------------
+
+    def read(self, number: int, i: int) -> Found:
+        """What a walk left of a frame; made again where the file is damaged or gone."""
+        from recon4d.formats.arrays import read_arrays
+
+        path = self.path(number, i)
+        try:
+            return as_read(Found(**read_arrays(path)))
+        except (InputError, TypeError):
+            made = self.walk(number, i).found
+            write_found(path, made)
+            return as_read(made)
+
+    def path(self, number: int, i: int) -> Path:
+        """File of what a walk leaves of a frame."""
+        return self._part / walk_folder(number) / f"{self._frames[i].name}.npz"
+
+
+class _SparseOpinions:
+    """The well-triangulated points of structure from motion as opinions."""
+
+    def __init__(self, model: SparseModel) -> None:
+        self._model = model
+        self._good = (model.error_px <= POINT_ERROR_PX) & (model.track_length >= POINT_TRACK)
+
+    def of(self, view: View, prior: np.ndarray) -> Opinion | None:
+        """The points a frame observed, each at the pixel it falls into; None where it sees none.
+
+        Where a point is on another surface than the prior, one of them is at a silhouette or moves: it is left out.
+        """
+        from recon4d.geometry.seen_points import projected
+
+        rows = self._model.rows.get(view.name, np.zeros(0, dtype=int))
+        rows = rows[self._good[rows]]
+        height, width = prior.shape
+        x, y, z, inside = projected(self._model.points[rows], view.cam_from_world, view.camera.resized(width, height))
+        if not inside.any():
+            return None
+        column, row, said = x[inside].astype(int), y[inside].astype(int), -np.log(z[inside])
+        grid, chance = np.zeros_like(prior), np.zeros_like(prior)
+        near = np.abs(said - prior[row, column]) < POINT_NEAR  # False where there is no prior
+        grid[row[near], column[near]] = said[near]
+        chance[row[near], column[near]] = POINT_CHANCE
+        return Opinion(grid, np.full_like(prior, POINT_SIGMA), chance)
+
+
+def walk_folder(number: int) -> str:
+    """Folder in the part of what a walk leaves."""
+    return f"walk{number}"
+
+
+def write_found(path: Path, found: Found) -> None:
+    """What later walks read of a frame; half precision is enough for chances, not for depth."""
+    from recon4d.formats.arrays import write_arrays
+
+    write_arrays(path, x=found.x, chance=found.chance.astype(np.float16), alike=found.alike.astype(np.float16))
+
+
+def as_read(found: Found) -> Found:
+    """The same with chances as a file holds them."""
+    return Found(found.x, *(values.astype(np.float16).astype(np.float32) for values in (found.chance, found.alike)))

@@ -1,0 +1,77 @@
+"""The posed pictures of a scene at the size a stage works at; those used last stay in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from recon4d.threads import usable_cores
+
+if TYPE_CHECKING:
+    from recon4d.depth.multi_view import PosedPicture
+    from recon4d.geometry.photo_cost import GreyView
+    from recon4d.scene.trajectory import Trajectory
+    from recon4d.workspace import Workspace
+
+Read = TypeVar("Read")
+
+
+class WorkingPictures:
+    """Pictures of the frames of a trajectory, named by their row in it.
+
+    Args:
+        max_size: of the longer side, pixels.
+        kept: so many pictures stay in memory.
+    """
+
+    def __init__(self, workspace: Workspace, trajectory: Trajectory, max_size: int, kept: int) -> None:
+        self._workspace, self._frames, self._max_size, self._kept = workspace, list(trajectory), max_size, kept
+        self.posed = self.remembered(self._posed)
+        self.grey = self.remembered(self._grey)
+
+    def remembered(self, read: Callable[[int], Read]) -> Callable[[int], Read]:
+        """``read``, of which the last few results stay in memory."""
+        return lru_cache(self._kept)(read)
+
+    def ignored(self, i: int) -> np.ndarray | None:
+        """(H, W) bool at working size: pixels that any ignored one of the picture touches, for they are a mixture."""
+        import cv2
+
+        ignored = self._workspace.ignored(self._frames[i].name)
+        if ignored is None:
+            return None
+        size = self.posed(i).camera.shape[::-1]
+        return cv2.resize(ignored.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+
+    def _posed(self, i: int) -> PosedPicture:
+        import cv2
+
+        from recon4d.depth.multi_view import PosedPicture
+
+        view, rgb = self._frames[i], self._workspace.picture(self._frames[i].name)
+        size = working_size(rgb.shape[1::-1], self._max_size)
+        if size != rgb.shape[1::-1]:
+            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
+
+    def _grey(self, i: int) -> GreyView:
+        """A picture as other frames may match it: NaN where the user's mask ignores it."""
+        view, ignored = self.posed(i).grey(), self.ignored(i)
+        return view if ignored is None else replace(view, grey=np.where(ignored, np.float32(np.nan), view.grey))
+
+
+def working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
+    """(width, height) of a picture whose longer side has at most ``max_size`` pixels."""
+    scale = min(1.0, max_size / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def usual_workers(pixels: int, bytes_per_pixel: int) -> int:
+    """Threads for frames of so many pixels: one per core, but no more than fit into half of the machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(usable_cores(), memory // 2 // (bytes_per_pixel * pixels)))
