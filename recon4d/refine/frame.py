@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recon4d.geometry.photo_cost import pixel_warp
-from recon4d.refine.looks import Robust, look
+from recon4d.refine.looks import Robust, heard
 from recon4d.refine.smooth_solver import solve
 from recon4d.refine.terms import Opinion, opine, springs
-from recon4d.refine.window_match import likeness
+from recon4d.refine.view_terms import Asked, Asking, Matching, Sums, add_view
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
@@ -143,13 +143,14 @@ class FrameEnergy:
     def __init__(self, problem: Problem, style: Style) -> None:
         self._problem, self._style = problem, style
         dtype = problem.own.x.dtype
+        shape = problem.own.x.shape
+        self._visible = np.zeros((len(problem.views), *shape), dtype=np.uint8)
+        self._robust = Robust(*(dtype.type(v) for v in (style.depth, style.cut, style.noise**2)))
+        self._matching = Matching(style.photo, style.photo_cut, style.radius)
         self._views = []
         for view in problem.views:
-            turn, shift = pixel_warp(problem.own, view)
-            self._views.append((view.grey, view.x, view.precision, turn.astype(dtype), shift.astype(dtype)))
-        shape = problem.own.x.shape
-        self._visible = np.zeros((len(self._views), *shape), dtype=np.uint8)
-        self._robust = Robust(*(dtype.type(v) for v in (style.depth, style.cut, style.noise**2)))
+            turn, shift = (warp.astype(dtype) for warp in pixel_warp(problem.own, view))
+            self._views.append(Asked(view.grey, view.x, heard(view.precision, self._robust), turn, shift))
         self._right, self._down = (dtype.type(style.stiffness) * springs for springs in (problem.right, problem.down))
         self._level = dtype.type(style.level(shape))
         self._jump = dtype.type(style.jump)
@@ -159,28 +160,14 @@ class FrameEnergy:
         problem, style = self._problem, self._style
         delta = x - problem.own.x
         known = np.isfinite(delta)  # a start may know more than the prior
-        hessian, gradient, agreeing, right, down, warped, slope, alike, seen = (np.zeros_like(x) for _ in range(9))
+        hessian, gradient, agreeing, right, down, alike, seen = (np.zeros_like(x) for _ in range(7))
         photo = depth = said = 0.0
+        asking = Asking(x, np.exp(x), problem.own.grey, problem.static)
+        sums = Sums(gradient, hessian, agreeing, alike, seen)
         for view, visible in zip(self._views, self._visible):
-            depth += look(
-                x,
-                problem.static,
-                view,
-                self._robust,
-                not look_again,
-                visible,
-                warped,
-                slope,
-                hessian,
-                gradient,
-                agreeing,
-            )
-            found = likeness(problem.own.grey, warped, slope, problem.static, style.radius, style.photo_cut)
-            photo += style.photo * found.energy
-            hessian += style.photo * found.hessian
-            gradient += style.photo * found.gradient
-            alike += found.zncc
-            seen += found.seen
+            energies = add_view(asking, view, self._robust, self._matching, visible, not look_again, sums)
+            photo += energies[0]
+            depth += energies[1]
         for opinion in problem.opinions:
             share = x.dtype.type(style.opinion)
             said += opine(x, (opinion.x, opinion.sigma, opinion.chance), share, hessian, gradient)

@@ -13,7 +13,8 @@ from numba import njit
 
 HIDDEN = 0.04  # of x: a view that has something so much nearer there does not see the pixel's surface
 ONE_SURFACE = 0.04  # of x: four pixels of another view farther apart are of two surfaces
-NUMERIC = {"contract", "arcp", "nsz"}  # not nnan: NaN marks what a view does not see
+LEAST_AHEAD = 1e-6  # of depth in a view over depth in the frame: less is not in front of it
+NUMERIC = {"contract", "arcp", "nsz", "reassoc"}  # not nnan: NaN marks what a view does not see
 
 
 class Robust(NamedTuple):
@@ -24,17 +25,11 @@ class Robust(NamedTuple):
     noise: float  # variance of x that is added to that of the other view's depth: poses, sampling
 
 
-@njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy", inline="always")
-def _carried(x, column, row, turn, shift):
-    """Place (first pixel centre at 0) and log inverse depth in the other view, and how they change with x."""
-    fx, fy, d = column + 0.5, row + 0.5, np.exp(x)
-    nx = turn[0, 0] * fx + turn[0, 1] * fy + turn[0, 2] + d * shift[0]
-    ny = turn[1, 0] * fx + turn[1, 1] * fy + turn[1, 2] + d * shift[1]
-    nz = turn[2, 0] * fx + turn[2, 1] * fy + turn[2, 2] + d * shift[2]
-    u, v = nx / nz, ny / nz
-    # d(n)/dx = d * shift, so du/dx = d * (shift_x - u shift_z) / n_z.
-    du, dv = d * (shift[0] - u * shift[2]) / nz, d * (shift[1] - v * shift[2]) / nz
-    return u - 0.5, v - 0.5, nz, du, dv, 1.0 - d * shift[2] / nz
+def heard(precision: np.ndarray, robust: Robust) -> np.ndarray:
+    """Weight of the square of a residual to a view's depth, from 1 / variance of that; -1 where that is 0."""
+    some = precision > 0
+    weight = robust.depth / (1 / np.where(some, precision, 1) + robust.noise)
+    return np.where(some, weight, -1).astype(precision.dtype)
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy", inline="always")
@@ -47,74 +42,142 @@ def _bilinear(grid, left, top, a, b):
 
 
 @njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
-def look(x, static, view, robust, keep, visible, warped, slope, hessian, gradient, counts):
-    """Carry a frame into another view: what that shows there, and the term of its depth; return the term's energy.
+def land_row(inverse, ahead, pixels, view, known, place, landed, change):
+    """Where a row of pixels lies in a view, and how that moves with x.
 
     Args:
-        x: (H, W) log inverse depth, NaN where a pixel has none.
-        static: (H, W) 0..1, how far each pixel takes part.
-        view: picture (h, w) grey levels or NaN, its own x (h, w) or NaN, 1 / variance of that (h, w), 0 where it is not
-            to be listened to, and turn (3, 3), shift (3,) of `pixel_warp`.
-        robust: see `Robust`.
-        keep: whether ``visible`` is given; otherwise it is found and written. Energies compare only under one of it.
-        visible: (H, W) uint8: 1 the picture is seen, 2 the other view's surface is the same one, 3 both.
-        warped, slope: (H, W), written: the view's picture at the pixel, NaN where not seen, and its change with x.
-        hessian, gradient: (H, W), added to: Gauss-Newton with the weights of the residuals as they are.
-        counts: (H, W), 1 added where the view's depth agrees to within the cut.
+        inverse, ahead: (W,) inverse depth, and depth in the view over depth in the frame (NaN: not in front of it).
+        pixels: x (W,) and y of the pixels' centres.
+        view: its ``grey``, ``turn`` and ``shift``.
+        known: whether (W,) ``visible`` is given: what that says is not seen, is not.
+        place: (2, W) int32, written: pixels of the flat picture, up and left of where the pixel lies, and the nearest;
+            0 where the view does not have it.
+        landed: (2, W), written: how far right of and below the first; NaN where the view does not have it.
+        change: (3, W), written: of the place to the right, down, and of log inverse depth.
     """
-    picture, other, precision, turn, shift = view
-    factor, cut, noise = robust
-    height, width = x.shape
-    rows, columns = picture.shape
-    cut2, zero = cut * cut, x.dtype.type(0)
-    energy = 0.0
-    for row in range(height):
-        for column in range(width):
-            here = x[row, column]
-            warped[row, column] = np.nan
-            slope[row, column] = 0
-            if here != here or (keep and visible[row, column] == 0):
-                if not keep:
-                    visible[row, column] = 0
-                continue
-            u, v, nz, du, dv, along = _carried(here, column, row, turn, shift)
-            if not keep:
-                visible[row, column] = 0
-            if not (nz > 1e-6 and u >= 0 and v >= 0 and u < columns - 1 and v < rows - 1):
-                continue
-            left, top = int(u), int(v)
-            a, b = u - left, v - top
-            expected = here - np.log(nz)
-            p, q = other[top, left], other[top, left + 1]
-            r, s = other[top + 1, left], other[top + 1, left + 1]
-            nearest = other[int(v + 0.5), int(u + 0.5)]
-            low, high = min(min(p, q), min(r, s)), max(max(p, q), max(r, s))
-            whole = high - low < ONE_SURFACE  # False with any NaN
-            found, fx, fy = nearest, zero, zero
-            if whole:
-                found, fx, fy = _bilinear(other, left, top, a, b)
-            if keep:
-                state = visible[row, column]
-            else:
-                hidden = nearest > expected + HIDDEN  # False where it has no depth
-                state = 0 if hidden else 1 + 2 * whole
-                visible[row, column] = state
-            share = static[row, column]
-            if state & 1:
-                value, gx, gy = _bilinear(picture, left, top, a, b)
-                if value == value:
-                    warped[row, column] = value
-                    slope[row, column] = gx * du + gy * dv
-            if state & 2 and share > 0:
-                sure = precision[int(v + 0.5), int(u + 0.5)]
-                away = expected - found
-                if sure > 0 and away == away:
-                    sure = factor / (1.0 / sure + noise)
-                    change = along - fx * du - fy * dv
-                    over = 1.0 / (cut2 + sure * away * away)
-                    weight = share * sure * (cut2 * over) * (cut2 * over)
-                    hessian[row, column] += weight * change * change
-                    gradient[row, column] += weight * change * away
-                    energy += share * 0.5 * cut2 * sure * away * away * over
-                    counts[row, column] += 1 if sure * away * away < cut2 else 0
+    columns, y = pixels
+    keep, visible = known
+    turn, shift = view.turn, view.shift
+    one = ahead.dtype.type(1)
+    half, zero, unknown = one / 2, one * 0, one * np.float32(np.nan)
+    stride, right, bottom = one * view.grey.shape[1], one * (view.grey.shape[1] - 1), one * (view.grey.shape[0] - 1)
+    ax, ay = turn[0, 1] * y + turn[0, 2], turn[1, 1] * y + turn[1, 2]
+    for i in range(len(columns)):
+        over = one / ahead[i]
+        u = (turn[0, 0] * columns[i] + ax + inverse[i] * shift[0]) * over
+        v = (turn[1, 0] * columns[i] + ay + inverse[i] * shift[1]) * over
+        # d(n)/dx = inverse * shift for (u, v, 1) ~ n, so du/dx = inverse * (shift_x - u shift_z) / n_z.
+        pace = inverse[i] * over
+        change[0, i] = pace * (shift[0] - u * shift[2])
+        change[1, i] = pace * (shift[1] - v * shift[2])
+        change[2, i] = one - pace * shift[2]
+        u, v = u - half, v - half
+        inside = (u >= zero) & (v >= zero) & (u < right) & (v < bottom) & ((not keep) | (visible[i] != 0))
+        u = u if inside else zero
+        v = v if inside else zero
+        column, row = np.floor(u), np.floor(v)
+        place[0, i] = np.int32(row * stride + column)  # whole numbers, see photo_cost.LARGEST
+        place[1, i] = np.int32(np.floor(v + half) * stride + np.floor(u + half))
+        landed[0, i] = u - column if inside else unknown
+        landed[1, i] = v - row if inside else unknown
+
+
+@njit(cache=True, nogil=True)
+def read_row(grid, place, corners):
+    """The four pixels around the place of each pixel of a row, written to ``corners`` (4, W).
+
+    Loops that read here and there are not made parallel by the compiler; all others are.
+    """
+    flat, width = grid.ravel(), np.uint32(grid.shape[1])
+    for i in range(place.shape[1]):
+        at = np.uint32(place[0, i])
+        below = np.uint32(at + width)
+        corners[0, i] = flat[at]
+        corners[1, i] = flat[at + np.uint32(1)]
+        corners[2, i] = flat[below]
+        corners[3, i] = flat[below + np.uint32(1)]
+
+
+@njit(cache=True, nogil=True)
+def read_nearest(grid, place, nearest):
+    """The pixel nearest to the place of each of a row, written to ``nearest`` (W,)."""
+    flat = grid.ravel()
+    for i in range(place.shape[1]):
+        nearest[i] = flat[np.uint32(place[1, i])]
+
+
+@njit(cache=True, nogil=True, fastmath=NUMERIC, error_model="numpy")
+def depth_row(row, view, robust, where, known, sums):
+    """Add a row's residuals to a view's depth to (W,) gradient, hessian and count; return their energy.
+
+    Args:
+        row: (W,) each: x, log of ``ahead``, and how far each pixel takes part.
+        view: its x at the four corners (4, W), and its weight (W,), see `heard`.
+        where: ``landed`` and ``change`` as `land_row` has written them.
+        known: whether (W,) ``visible`` is given, and that; otherwise it is written.
+    """
+    x, away, static = row
+    corners, heard_with = view
+    landed, change = where
+    keep, visible = known
+    gradient, hessian, counts = sums
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    half, hidden_by, one_surface = one / 2, x.dtype.type(HIDDEN), x.dtype.type(ONE_SURFACE)
+    cut2 = robust.cut * robust.cut
+    energy = zero
+    for i in range(len(x)):
+        p, q, r, s = corners[0, i], corners[1, i], corners[2, i], corners[3, i]
+        a, b = landed[0, i], landed[1, i]
+        upper, lower = (q if a >= half else p), (s if a >= half else r)
+        nearest = lower if b >= half else upper
+        low, high = min(min(p, q), min(r, s)), max(max(p, q), max(r, s))
+        whole = (high - low < one_surface) & (p + q + r + s == p + q + r + s)  # False with any NaN
+        expected = x[i] - away[i]
+        hidden = nearest > expected + hidden_by  # False where the view has no depth
+        state = visible[i] if keep else (np.uint8(0) if hidden else np.uint8(3) if whole else np.uint8(1))
+        state = state if a == a else np.uint8(0)
+        visible[i] = visible[i] if keep else state
+        upper, lower = p + a * (q - p), r + a * (s - r)
+        found = upper + b * (lower - upper) if whole else nearest
+        fx = (q - p) + b * ((s - r) - (q - p)) if whole else zero
+        fy = lower - upper if whole else zero
+        apart = expected - found
+        told = (state >= 2) & (heard_with[i] >= zero) & (static[i] > zero) & (apart == apart)
+        apart = apart if told else zero
+        moved = change[2, i] - fx * change[0, i] - fy * change[1, i] if told else zero
+        weight = static[i] * heard_with[i] if told else zero
+        squares = heard_with[i] * apart * apart
+        over = cut2 / (cut2 + squares)
+        pull = weight * over * over * moved
+        hessian[i] += pull * moved
+        gradient[i] += pull * apart
+        energy += half * weight * apart * apart * over
+        counts[i] += one if told & (squares < cut2) else zero
     return energy
+
+
+@njit(cache=True, nogil=True, fastmath=NUMERIC)
+def picture_row(own, corners, landed, change, visible, shown, known):
+    """Grey levels (less 128) of the frame, of the view, and the latter's change with x: all 0 where not both are known.
+
+    Args:
+        own: (W,) grey levels of the frame.
+        corners: (4, W) of the view.
+        landed, change: what `land_row` has written.
+        visible: (W,) uint8, odd where the picture is seen.
+        shown: (3, W), written.
+        known: (W,), written: 1 where both are, otherwise 0.
+    """
+    zero, one = own.dtype.type(0), own.dtype.type(1)
+    middle = one * 128
+    for i in range(len(own)):
+        p, q, r, s = corners[0, i], corners[1, i], corners[2, i], corners[3, i]
+        a, b = landed[0, i], landed[1, i]
+        upper, lower = p + a * (q - p), r + a * (s - r)
+        value = upper + b * (lower - upper)
+        slope = ((q - p) + b * ((s - r) - (q - p))) * change[0, i] + (lower - upper) * change[1, i]
+        both = (visible[i] & np.uint8(1) != 0) & (value == value) & (own[i] == own[i])
+        shown[0, i] = own[i] - middle if both else zero
+        shown[1, i] = value - middle if both else zero
+        shown[2, i] = slope if both else zero
+        known[i] = one if both else zero
