@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from recon4d.geometry.photo_cost import pixel_warp
-from recon4d.refine.batched_terms import Robust, Table, Warps, likeness, look, opine, solve, springs, sums
+from recon4d.refine.batched_terms import Table, Warps, likeness, look, opine, solve, springs, sums
 from recon4d.refine.frame import HALVINGS, LARGEST_STEP, LEAST_GAIN, LOOKS_AGAIN, TERMS, Problem, Refined, Style
+from recon4d.refine.looks import Robust, heard
+
+AT_ONCE = 1 << 24  # pixels times views under work together: some 270 bytes each, see `BatchEnergy.at`
 
 
 def refine_batch(
@@ -27,9 +30,10 @@ def refine_batch(
 ) -> list[Refined]:
     """What `frame.refine` answers for each of the problems, to within rounding.
 
-    Rounding also decides where a view only just sees a pixel, and whether a step gains just enough for another one.
-    Memory grows with the pixels of a frame, the frames, and the most views any of them has; the caller chooses how many
-    frames go together. A picture or surface that several frames look at is held once if they share its array.
+    Rounding also decides where a view only just sees a pixel, which springs give way, and whether a step gains just
+    enough for another one. In float32, 8 steps on frames of five clips (320 pixels wide, up to 8 views) ended with 99.9
+    to 100 % of x within 1e-3 of the reference's; its energy was the same to 3e-5.
+    What several frames look at is held once if they share its arrays.
 
     Args:
         problems: their pictures and those of their views are all of one size (h, w).
@@ -49,7 +53,7 @@ def refine_batch(
     x = [p if s is None else np.where(np.isfinite(s), s, p).astype(p.dtype) for s, p in zip(starts, priors)]
     with torch.no_grad():
         energy = BatchEnergy(problems, style, device)
-        return _descend(energy, torch.as_tensor(np.stack(x), device=device), steps)
+        return _descend(energy, torch.as_tensor(np.stack(x, dtype=priors[0].dtype), device=device), steps)
 
 
 def _descend(energy: BatchEnergy, x: Tensor, steps: int) -> list[Refined]:
@@ -77,7 +81,7 @@ def _descend(energy: BatchEnergy, x: Tensor, steps: int) -> list[Refined]:
             waiting = waiting[~lower]
             if not len(waiting):
                 break
-        going = going[(gain > 0) & (gain >= LEAST_GAIN * now.total)]
+        going = going[(gain > 0) & (gain >= LEAST_GAIN * state.total[going])]
         if not len(going):
             break
     _tell(told, state, everyone)
@@ -132,19 +136,25 @@ class BatchEnergy:
         self._static = stacked(lambda p: p.static)
         self._right, self._down = (style.stiffness * stacked(lambda p, n=n: getattr(p, n)) for n in ("right", "down"))
         self._opinions = self._gather_opinions(problems)
-        self._table, self._warps = self._gather_views(problems)
+        self._table, self._warps = self._gather_views(problems, Robust(style.depth, style.cut, style.noise**2))
         shape = self._prior.shape[1:]
-        self._level = style.stiffness / (style.reach * max(shape)) ** 2
-        self._robust = Robust(style.depth, style.cut, style.noise**2)
+        self._level = style.level(shape)
         self._visible = torch.zeros((*self._warps.first.shape[:2], *shape), dtype=torch.uint8, device=device)
 
     def at(self, x: Tensor, frames: Tensor, look_again: bool) -> BatchState:
         """Energies and derivatives at ``x`` (f, h, w) of those of the frames that ``frames`` (f,) numbers."""
+        count = max(1, AT_ONCE // self._visible[0].numel())
+        parts = [self._at(*part, look_again) for part in zip(x.split(count), frames.split(count))]
+        if len(parts) == 1:
+            return parts[0]
+        return BatchState(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(BatchState)))
+
+    def _at(self, x: Tensor, frames: Tensor, look_again: bool) -> BatchState:
         style = self._style
         static, own = self._static[frames], self._own[frames]
         visible = self._visible[frames]
         warps = Warps(*(part[frames] for part in self._warps))
-        seen = look(x, static, self._table, warps, self._robust, visible, keep=not look_again)
+        seen = look(x, static, self._table, warps, style.cut, visible, keep=not look_again)
         if look_again:
             self._visible[frames] = visible
         found = likeness(own, seen.warped, seen.slope, static, style.radius, style.photo_cut)
@@ -168,13 +178,13 @@ class BatchEnergy:
     def _gather_opinions(self, problems: Sequence[Problem]) -> list[Tensor]:
         """x, sigma and chance, (F, K, h, w) each; frames with fewer opinions get some that say nothing."""
         shape = (len(problems), max(len(p.opinions) for p in problems), *problems[0].own.x.shape)
-        said, sigma, chance = np.zeros(shape), np.ones(shape), np.zeros(shape)
+        said, sigma, chance = (np.full(shape, v, dtype=self._dtype) for v in (0, 1, 0))
         for frame, problem in enumerate(problems):
             for k, opinion in enumerate(problem.opinions):
                 said[frame, k], sigma[frame, k], chance[frame, k] = opinion.x, opinion.sigma, opinion.chance
         return [self._tensor(part) for part in (said, sigma, chance)]
 
-    def _gather_views(self, problems: Sequence[Problem]) -> tuple[Table, Warps]:
+    def _gather_views(self, problems: Sequence[Problem], robust: Robust) -> tuple[Table, Warps]:
         pixels = problems[0].own.x.size
         shape = (len(problems), max(1, *(len(p.views) for p in problems)))
         places: dict[tuple[int, ...], int] = {}
@@ -185,7 +195,7 @@ class BatchEnergy:
                 arrays = view.grey, view.x, view.precision
                 place = places.setdefault(tuple(id(array) for array in arrays), len(grids))
                 if place == len(grids):
-                    grids.append(arrays)
+                    grids.append((view.grey, view.x, heard(view.precision, robust)))
                 first[frame, k] = place * pixels
                 turns[frame, k], shifts[frame, k] = pixel_warp(problem.own, view)
         grids = grids or [(problems[0].own.grey, problems[0].own.x, problems[0].own.precision)]  # nobody looks at it

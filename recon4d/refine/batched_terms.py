@@ -1,6 +1,6 @@
-"""The terms of many frames' energies at once, in PyTorch: what `looks`, `window_match`, `terms`, `smooth_solver` say.
+"""The terms of many frames' energies at once, in PyTorch: those of `looks`, `window_match`, `terms`, `smooth_solver`.
 
-Formulas and their reasons are there; here they are written once more for grids (F, H, W) of frames and (F, V, H, W) of
+Formulas and their reasons are there; here they are written once more, for grids (F, H, W) of frames and (F, V, H, W) of
 what the frames' views show.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recon4d.refine.looks import HIDDEN, ONE_SURFACE
+from recon4d.refine.looks import HIDDEN, LEAST_AHEAD, ONE_SURFACE
 from recon4d.refine.terms import RANGE
 from recon4d.refine.window_match import FLOOR, LEAST_SEEN
 
@@ -24,7 +24,7 @@ class Table(NamedTuple):
 
     grey: Tensor
     x: Tensor
-    precision: Tensor
+    weight: Tensor  # of the square of a residual to x, see `looks.heard`
 
 
 class Warps(NamedTuple):
@@ -35,19 +35,11 @@ class Warps(NamedTuple):
     shift: Tensor  # (F, V, 3)
 
 
-class Robust(NamedTuple):
-    """As `looks.Robust`."""
-
-    depth: float
-    cut: float
-    noise: float
-
-
 class Looks(NamedTuple):
-    """As `looks.look` writes: sums over the views (F, H, W), what each shows (F, V, H, W), energies (F,) float64."""
+    """What views show (F, V, H, W), and the term of their depth: energies (F,) float64, sums over them (F, H, W)."""
 
-    warped: Tensor
-    slope: Tensor
+    warped: Tensor  # grey levels, NaN where not seen
+    slope: Tensor  # d warped / d x; anything where not seen
     energy: Tensor
     gradient: Tensor
     hessian: Tensor
@@ -86,19 +78,23 @@ def sums(values: Tensor) -> Tensor:
     return values.flatten(1).sum(1, dtype=torch.float64)
 
 
-def look(x: Tensor, static: Tensor, table: Table, warps: Warps, robust: Robust, visible: Tensor, keep: bool) -> Looks:
-    """Carry frames into their views; see `looks.look`. ``visible`` (F, V, H, W) uint8 is written unless ``keep``."""
+def look(x: Tensor, static: Tensor, table: Table, warps: Warps, cut: float, visible: Tensor, keep: bool) -> Looks:
+    """Carry frames into their views; see `looks.land_row`, `looks.depth_row` and `looks.picture_row`.
+
+    Args:
+        cut: of the residuals, see `looks.Robust`.
+        visible: (F, V, H, W) uint8: 1 the picture is seen, 3 the view's surface is the same one as well.
+        keep: whether that is given; otherwise it is found and written.
+    """
     rows, columns = x.shape[-2:]
     u, v, nz, du, dv, along = _carried(x, warps)
-    inside = (nz > 1e-6) & (u >= 0) & (v >= 0) & (u < columns - 1) & (v < rows - 1)  # False with any NaN
-    if keep:
-        inside &= visible > 0
+    inside = (nz > LEAST_AHEAD) & (u >= 0) & (v >= 0) & (u < columns - 1) & (v < rows - 1)  # False with any NaN
     u, v = (torch.where(inside, place, 0) for place in (u, v))
     left, top = u.long(), v.long()
     a, b = u - left, v - top
     places = warps.first + top * columns + left
-    corners = [places, places + 1, places + columns, places + columns + 1]
-    p, q, r, s = surface = [table.x[place] for place in corners]
+    corners = 0, 1, columns, columns + 1
+    p, q, r, s = surface = [table.x[places + corner] for corner in corners]
     nearest = torch.where(b < 0.5, torch.where(a < 0.5, p, q), torch.where(a < 0.5, r, s))
     low = torch.minimum(torch.minimum(p, q), torch.minimum(r, s))
     high = torch.maximum(torch.maximum(p, q), torch.maximum(r, s))
@@ -108,30 +104,30 @@ def look(x: Tensor, static: Tensor, table: Table, warps: Warps, robust: Robust, 
     expected = x[:, None] - torch.log(nz)
     if not keep:
         hidden = nearest > expected + HIDDEN  # False where it has no depth
-        visible.copy_((inside & ~hidden) * (1 + 2 * whole))
-    value, gx, gy = _bilinear([table.grey[place] for place in corners], a, b)
-    shown = inside & (visible > 0) & torch.isfinite(value)
-    warped = torch.where(shown, value, math.nan)
-    slope = torch.where(shown, gx * du + gy * dv, 0)
+        visible.copy_((inside & ~hidden) * (1 + 2 * whole.byte()))
+    value, gx, gy = _bilinear([table.grey[places + corner] for corner in corners], a, b)
+    warped, slope = torch.where(inside & (visible > 0), value, math.nan), gx * du + gy * dv
 
-    sure = table.precision[places + (b >= 0.5) * columns + (a >= 0.5)]
+    weight = table.weight[places + (b >= 0.5) * columns + (a >= 0.5)]
     away = expected - found
     share = static[:, None]
-    told = inside & (visible > 1) & (share > 0) & (sure > 0) & torch.isfinite(away)
-    sure = torch.where(told, robust.depth / (1 / sure + robust.noise), 0)
+    told = inside & (visible > 1) & (share > 0) & (weight >= 0) & torch.isfinite(away)
+    weight = torch.where(told, weight, 0)
     away = torch.where(told, away, 0)
     change = torch.where(told, along - fx * du - fy * dv, 0)
-    cut2 = robust.cut**2
-    squares = sure * away * away
-    over = cut2 / (cut2 + squares)
-    weight = share * sure * over * over
-    energy = sums(share * 0.5 * squares * over)
-    agreeing = (told & (squares < cut2)).sum(1).to(x.dtype)
-    return Looks(warped, slope, energy, (weight * change * away).sum(1), (weight * change * change).sum(1), agreeing)
+    squares = weight * away * away
+    over = cut**2 / (cut**2 + squares)
+    pull = share * weight * over * over * change
+    agreeing = (told & (squares < cut**2)).sum(1).to(x.dtype)
+    energy = sums(0.5 * share * squares * over)
+    return Looks(warped, slope, energy, (pull * away).sum(1), (pull * change).sum(1), agreeing)
 
 
 def _carried(x: Tensor, warps: Warps) -> tuple[Tensor, ...]:
-    """As `looks._carried`, (F, V, H, W) each."""
+    """Places in the views (first pixel centre at 0), depth there over depth here; how they and x move with x.
+
+    All (F, V, H, W); d(n)/dx = d * shift for (u, v, 1) ~ n.
+    """
     height, width = x.shape[-2:]
     fx = torch.arange(width, dtype=x.dtype, device=x.device) + 0.5
     fy = torch.arange(height, dtype=x.dtype, device=x.device)[:, None] + 0.5
@@ -174,7 +170,7 @@ def likeness(own: Tensor, warped: Tensor, slope: Tensor, share: Tensor, radius: 
     k = counted * over * over * per * sw
     both, itself = k * so, k * zncc * sw
     slope = torch.where(seen, slope, 0)
-    gradient = -(o * box(both) - box(both * mo) - w * box(itself) + box(itself * mw)) * slope
+    gradient = (box(both * mo - itself * mw) - o * box(both) + w * box(itself)) * slope
     return Likeness(
         sums(counted * cost * over),
         gradient.sum(1),
