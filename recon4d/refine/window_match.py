@@ -8,7 +8,6 @@ import numpy as np
 
 LEAST_SEEN = 0.6  # of a window's pixels: fewer say nothing
 FLOOR = 4.0  # grey levels squared, see `photo_cost.VARIANCE_FLOOR`
-CLIP = 1.0  # of 1 - ZNCC: pictures that do not look alike at all
 
 
 class Likeness(NamedTuple):
