@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from recon4d.geometry.photo_cost import pixel_warp
-from recon4d.refine.batched_terms import Table, Warps, likeness, look, opine, solve, springs, sums
+from recon4d.refine.batched_solver import solve, sums
+from recon4d.refine.batched_terms import Table, Warps, likeness, look, opine, springs
 from recon4d.refine.frame import HALVINGS, LARGEST_STEP, LEAST_GAIN, LOOKS_AGAIN, TERMS, Problem, Refined, Style
 from recon4d.refine.looks import Robust, heard
 

@@ -1,4 +1,4 @@
-"""The terms of many frames' energies at once, in PyTorch: those of `looks`, `window_match`, `terms`, `smooth_solver`.
+"""The terms of many frames' energies at once, in PyTorch: those of `looks`, `window_match` and `terms`.
 
 Formulas and their reasons are there; here they are written once more, for grids (F, H, W) of frames and (F, V, H, W) of
 what the frames' views show.
@@ -12,11 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from recon4d.refine.batched_solver import sums
 from recon4d.refine.looks import HIDDEN, LEAST_AHEAD, ONE_SURFACE
 from recon4d.refine.terms import RANGE
 from recon4d.refine.window_match import FLOOR, LEAST_SEEN
-
-ROUNDS_UNASKED = 10  # of conjugate gradients between two questions whether all frames are done: a GPU waits to answer
 
 
 class Table(NamedTuple):
@@ -71,11 +70,6 @@ class Held(NamedTuple):
     gradient: Tensor
     right: Tensor
     down: Tensor
-
-
-def sums(values: Tensor) -> Tensor:
-    """Sums (F,) float64 over all but the first axis."""
-    return values.flatten(1).sum(1, dtype=torch.float64)
 
 
 def look(x: Tensor, static: Tensor, table: Table, warps: Warps, cut: float, visible: Tensor, keep: bool) -> Looks:
@@ -213,46 +207,3 @@ def springs(delta: Tensor, right: Tensor, down: Tensor, jump: float) -> Held:
         gradient.narrow(axis, 1, size).sub_(k * stretch)
         energy = energy + 0.5 * sums(whole * stretch * stretch * over)
     return Held(energy, gradient, right_now, down_now)
-
-
-def solve(
-    diagonal: Tensor, right: Tensor, down: Tensor, target: Tensor, tolerance: float = 1e-3, rounds: int = 200
-) -> Tensor:
-    """The grids (F, H, W) of `smooth_solver.solve`, each stopping where it would alone."""
-    whole = diagonal.clone()
-    for axis, strength in ((2, right), (1, down)):
-        size = diagonal.shape[axis] - 1
-        whole.narrow(axis, 0, size).add_(strength.narrow(axis, 0, size))
-        whole.narrow(axis, 1, size).add_(strength.narrow(axis, 0, size))
-    scale = torch.where(whole > 0, 1 / whole, 0)
-    step, residual, way = torch.zeros_like(target), target.clone(), target * scale
-    power = sums(residual * scale * residual)
-    enough = tolerance * tolerance * power
-    going = power > enough
-    for count in range(rounds):
-        if count % ROUNDS_UNASKED == 0 and not bool(going.any()):
-            break
-        image = _apply(diagonal, right, down, way)
-        bend = sums(way * image)
-        going = going & (power > enough) & (bend > 0)
-        pace = _each(going, power / bend, target)
-        step.addcmul_(pace, way)
-        residual.addcmul_(pace, image, value=-1)
-        before, power = power, sums(residual * scale * residual)
-        way = torch.addcmul(scale * residual, _each(going, power / before, target), way)
-    return step
-
-
-def _each(going: Tensor, values: Tensor, like: Tensor) -> Tensor:
-    """A factor for each frame, 0 for those at rest."""
-    return torch.where(going, values, 0).to(like.dtype)[:, None, None]
-
-
-def _apply(diagonal: Tensor, right: Tensor, down: Tensor, values: Tensor) -> Tensor:
-    out = diagonal * values
-    for axis, strength in ((2, right), (1, down)):
-        size = values.shape[axis] - 1
-        pull = strength.narrow(axis, 0, size) * (values.narrow(axis, 0, size) - values.narrow(axis, 1, size))
-        out.narrow(axis, 0, size).add_(pull)
-        out.narrow(axis, 1, size).sub_(pull)
-    return out
