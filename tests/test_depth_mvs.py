@@ -1,8 +1,5 @@
 """The stage depth by multi-view stereo: which frames help, resume, threads, masks, and clips that show no depth."""
 
-import dataclasses
-import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,18 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from true_scene import COUNT, TRUTH_FROM_SCENE, Made
+from true_scene import COUNT, TRUTH_FROM_SCENE, Made, posed_scene
 
 from recon4d import pipeline
 from recon4d.depth import multi_view
 from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.formats.arrays import write_depth_map
 from recon4d.formats.pictures import write_picture
-from recon4d.poses.lens import Lens
-from recon4d.poses.models import write_model
-from recon4d.poses.undistort import pinhole_model
 from recon4d.scene.depth import DepthKind, Provenance
-from recon4d.scene.trajectory import PoseOrigin, Trajectory
+from recon4d.scene.trajectory import PoseOrigin
 from recon4d.stages import align, depth, depth_mvs, working_pictures
 from recon4d.stages.common import stage_key
 from recon4d.stages.depth import DepthOptions, source_names, unit_options
@@ -35,26 +29,7 @@ def made(tmp_path_factory) -> Made:
 
 @pytest.fixture
 def workspace(made, tmp_path) -> Workspace:
-    return scene(made, tmp_path / "scene")
-
-
-def scene(made: Made, root: Path, trajectory: Trajectory | None = None, source: str = "import") -> Workspace:
-    """Seven 64x48 frames with true poses and no sparse points."""
-    trajectory = trajectory or made.trajectory
-    workspace = made.workspace(root, trajectory=trajectory)
-    poses, camera = workspace.unit_dir("poses"), made.scene.camera
-    shutil.copytree(workspace.unit_dir("frames"), poses / "images", ignore=shutil.ignore_patterns("*.csv", "*.json"))
-    lens = Lens("PINHOLE", 64, 48, tuple(getattr(camera, k) for k in ("fx", "fy", "cx", "cy")))
-    files = {name: f"{name}.png" for name in trajectory.names}
-    write_model(pinhole_model(None, trajectory, dict.fromkeys(files, lens), files), poses / "sparse")
-    write_summary(workspace, "frames", frames=COUNT, width=64, height=48, source_frames=COUNT)
-    write_summary(workspace, "poses", frames=COUNT, registered=len(trajectory), source=source)
-    return workspace
-
-
-def write_summary(workspace: Workspace, unit: str, **summary: object) -> None:
-    record = dataclasses.replace(workspace.record(unit), summary=summary)
-    (workspace.unit_dir(unit) / RECORD).write_text(json.dumps(dataclasses.asdict(record)))
+    return posed_scene(made, tmp_path / "scene")
 
 
 class Heard:
@@ -195,7 +170,7 @@ def test_frames_at_a_time_fit_the_cores_and_half_the_memory(monkeypatch):
 def test_number_of_threads_changes_no_bit(made, tmp_path):
     results = []
     for workers in (1, 3):
-        workspace = scene(made, tmp_path / str(workers))
+        workspace = posed_scene(made, tmp_path / str(workers))
         depth.run(workspace, DepthOptions(workers=workers))
         results.append(files_of(workspace))
     assert len(results[0]) == COUNT
@@ -203,7 +178,7 @@ def test_number_of_threads_changes_no_bit(made, tmp_path):
 
 
 def test_interrupted_run_goes_on_without_looking_again(made, workspace, tmp_path, monkeypatch):
-    whole = scene(made, tmp_path / "whole")
+    whole = posed_scene(made, tmp_path / "whole")
     depth.run(whole, DepthOptions())
     first_look, settle = multi_view.first_look, multi_view.settle
     calls = {"look": 0, "settle": 0}
@@ -241,7 +216,7 @@ def test_interrupted_run_goes_on_without_looking_again(made, workspace, tmp_path
 @pytest.mark.parametrize("damage", [b"", b"not a zip file", None])
 def test_damaged_file_of_an_earlier_walk_is_made_again(made, workspace, tmp_path, monkeypatch, folder, damage):
     """Stopped before the last walk, one file spoilt or gone meanwhile: the end is that of an undisturbed run."""
-    undisturbed = scene(made, tmp_path / "undisturbed")
+    undisturbed = posed_scene(made, tmp_path / "undisturbed")
     depth.run(undisturbed, DepthOptions(workers=1))
 
     def stopped(*_, **__):
@@ -270,7 +245,7 @@ def test_hardly_anything_measured_is_warned_of(made, workspace, monkeypatch):
 def test_interpolated_pose_has_depth_but_helps_nobody(made, tmp_path, monkeypatch):
     origin = list(made.trajectory.origin)
     origin[3] = PoseOrigin.INTERPOLATED
-    workspace = scene(made, tmp_path / "s", replace(made.trajectory, origin=tuple(origin)))
+    workspace = posed_scene(made, tmp_path / "s", replace(made.trajectory, origin=tuple(origin)))
     pose = made.trajectory.cam_from_world[3]
     helped = spy_on_helpers(monkeypatch)
     depth.run(workspace, DepthOptions(workers=1))
@@ -318,7 +293,7 @@ def test_frame_nobody_else_sees_is_completed_and_named(made, tmp_path):
     turned = made.trajectory.cam_from_world.matrix.copy()
     turned[-1] = np.diag([-1.0, 1, -1, 1]) @ turned[-1]
     poses = type(made.trajectory.cam_from_world).from_matrix(turned)
-    workspace = scene(made, tmp_path / "s", replace(made.trajectory, cam_from_world=poses))
+    workspace = posed_scene(made, tmp_path / "s", replace(made.trajectory, cam_from_world=poses))
     (record,) = depth.run(workspace, DepthOptions())
     name = made.frames[-1].name
     assert any(f"1 of {COUNT} frames have no other frame" in text and name in text for text in record.warnings)
@@ -338,7 +313,7 @@ def test_clip_without_parallax_says_what_was_found_and_what_to_do(made, tmp_path
     def refused(source: str, origin: PoseOrigin, own: int = count) -> str:
         marks = (origin,) * own + (PoseOrigin.INTERPOLATED,) * (count - own)
         trajectory = replace(made.trajectory, cam_from_world=poses, origin=marks)
-        workspace = scene(made, tmp_path / f"{source}{origin.value}{own}", trajectory, source)
+        workspace = posed_scene(made, tmp_path / f"{source}{origin.value}{own}", trajectory, source)
         with pytest.raises(DepthError) as caught:
             depth.run(workspace, DepthOptions())
         said = str(caught.value)

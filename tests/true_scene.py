@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from recon4d.formats.cameras_json import write_trajectory
 from recon4d.formats.frames_table import write_frames_table
 from recon4d.formats.pictures import write_picture
 from recon4d.poses.lens import Lens, write_lenses
+from recon4d.poses.models import write_model
+from recon4d.poses.undistort import pinhole_model
 from recon4d.scene.depth import SceneDepth
 from recon4d.scene.recording import Frame
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
@@ -20,7 +24,7 @@ from recon4d.scene.transforms import Rigid3, Sim3
 from recon4d.stages.evaluate import EvaluateOptions
 from recon4d.synthetic.clip import ClipFiles, write_clip
 from recon4d.synthetic.scene import SyntheticScene, synthetic_scene
-from recon4d.workspace import StageRecord, Workspace
+from recon4d.workspace import RECORD, StageRecord, Workspace
 
 COUNT = 7
 # Where our world lies in the truth's: one unit of ours is 2.5 m.
@@ -38,22 +42,26 @@ def publish(workspace: Workspace, unit: str, fill, **summary) -> None:
 class Made:
     """The truth, and a scene folder that holds it in its own world and unit."""
 
-    def __init__(self, root: Path) -> None:
-        self.scene: SyntheticScene = synthetic_scene(size=(64, 48), count=COUNT)
+    def __init__(self, root: Path, size: tuple[int, int] = (64, 48), count: int = COUNT) -> None:
+        self.scene: SyntheticScene = synthetic_scene(size=size, count=count)
         self.files: ClipFiles = write_clip(root / "clip", self.scene)
         self.frames = list(self.scene.frames())
         truth = self.scene.trajectory
         poses = TRUTH_FROM_SCENE.inverse().apply_to_pose(truth.cam_from_world)
-        self.trajectory = replace(truth, cam_from_world=poses, origin=(PoseOrigin.MEASURED,) * COUNT)
+        self.trajectory = replace(truth, cam_from_world=poses, origin=(PoseOrigin.MEASURED,) * count)
         self.options = EvaluateOptions(
             depth_gt=self.files.depth, trajectory_gt=self.files.trajectory, mask_gt=self.files.mask
         )
+
+    def lens(self) -> Lens:
+        camera = self.scene.camera
+        return Lens("PINHOLE", camera.width, camera.height, (camera.fx, camera.fy, camera.cx, camera.cy))
 
     def workspace(self, root: Path, depth=None, trajectory: Trajectory | None = None, lens=None, metric=None):
         """A scene with frames, poses and align; ``depth(frame)`` gives (metres, valid)."""
         workspace = Workspace.create(root)
         trajectory, depth = trajectory or self.trajectory, depth or _exact
-        lens = lens or Lens("PINHOLE", 64, 48, tuple(getattr(self.scene.camera, k) for k in ("fx", "fy", "cx", "cy")))
+        lens = lens or self.lens()
 
         def frames(folder: Path) -> None:
             write_frames_table(
@@ -69,6 +77,7 @@ class Made:
 
         def align(folder: Path) -> None:
             (folder / "scale.json").write_text(json.dumps({"metres_per_unit": metric}))
+            (folder / "anchors.json").write_text("[]")
             for frame in self.frames:
                 metres, valid = depth(frame)
                 units = np.where(valid, metres / TRUTH_FROM_SCENE.scale, 0)
@@ -84,3 +93,24 @@ class Made:
 
 def _exact(frame):
     return frame.depth, np.ones(frame.depth.shape, dtype=bool)
+
+
+def posed_scene(
+    made: Made, root: Path, trajectory: Trajectory | None = None, source: str = "import", depth=None
+) -> Workspace:
+    """The frames with true poses and no sparse points; ``depth`` as for `Made.workspace`."""
+    trajectory = trajectory or made.trajectory
+    workspace = made.workspace(root, depth, trajectory)
+    poses, camera = workspace.unit_dir("poses"), made.scene.camera
+    count = len(made.frames)
+    shutil.copytree(workspace.unit_dir("frames"), poses / "images", ignore=shutil.ignore_patterns("*.csv", "*.json"))
+    files = {name: f"{name}.png" for name in trajectory.names}
+    write_model(pinhole_model(None, trajectory, dict.fromkeys(files, made.lens()), files), poses / "sparse")
+    write_summary(workspace, "frames", frames=count, width=camera.width, height=camera.height, source_frames=count)
+    write_summary(workspace, "poses", frames=count, registered=len(trajectory), source=source)
+    return workspace
+
+
+def write_summary(workspace: Workspace, unit: str, **summary: object) -> None:
+    record = dataclasses.replace(workspace.record(unit), summary=summary)
+    (workspace.unit_dir(unit) / RECORD).write_text(json.dumps(dataclasses.asdict(record)))

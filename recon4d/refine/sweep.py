@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recon4d.geometry.photo_cost import GreyView, Labels, photo_costs
+from recon4d.geometry.photo_cost import GreyView, Labels, Posed, photo_costs, pixel_warp
 from recon4d.geometry.semi_global import Smoothness, semi_global
 
 LABELS = 32
@@ -47,3 +47,19 @@ def sweep(frame: GreyView, others: Sequence[GreyView], prior: np.ndarray) -> Swe
     found = labels.inverse_depth(choice.label)
     # The band of what is far may reach beyond infinity.
     return Swept(np.log(np.where(found > 0, found, inverse)), cost, np.where(found > 0, choice.margin, 0))
+
+
+def parallax_px(frame: Posed, others: Sequence[Posed], prior: np.ndarray) -> float:
+    """By how many pixels the middle of a frame moves in the usual other view when its depth grows e-fold.
+
+    Args:
+        prior: (H, W) log inverse depth, NaN where there is none.
+    """
+    inverse = float(np.exp(np.nanmedian(prior)))
+    middle = np.array([0.5 * prior.shape[1], 0.5 * prior.shape[0], 1.0])
+    found = []
+    for other in others:
+        turn, shift = pixel_warp(frame, other)
+        x, y, z = turn @ middle + inverse * shift
+        found.append(inverse * np.hypot(shift[0] - x / z * shift[2], shift[1] - y / z * shift[2]) / abs(z))
+    return max(float(np.median(found)), 1e-6)

@@ -18,7 +18,7 @@ from recon4d.stages.working_pictures import usual_workers, working_size
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.refine.frame import Style
+    from recon4d.refine.frame import State, Style
     from recon4d.scene.mesh import DepthMesh
     from recon4d.scene.trajectory import Trajectory
     from recon4d.stages.refine_walks import Answer, Plan, Walks
@@ -59,9 +59,9 @@ def _plan(profile: str) -> Plan:
     from recon4d.stages.refine_walks import Plan
 
     return {
-        "fast": Plan(max_size=160, views=6, steps=6, agreements=1),
-        "default": Plan(max_size=320, views=8, steps=8, agreements=1),
-        "max": Plan(max_size=640, views=10, steps=10, agreements=2),
+        "fast": Plan(max_size=160, asked=9, steps=6, agreements=1),
+        "default": Plan(max_size=320, asked=12, steps=8, agreements=1),
+        "max": Plan(max_size=640, asked=15, steps=10, agreements=2),
     }[profile]
 
 
@@ -148,7 +148,7 @@ class _Finish:
         """The refined surface of a frame."""
         answer = self._walks.walk(self._walks.last, i)
         before, after = self._before(i), self._surface(i, answer)
-        return _Made(after, _curve(before, after, answer))
+        return _Made(after, _curve(before, after, answer, self._walks.before_and_after(answer)))
 
     def write(self, name: str, made: _Made) -> None:
         """One file for the surface, one for the numbers."""
@@ -206,7 +206,8 @@ class _Finish:
         rows = []
         for i in chosen:
             answer, name = self._walks.walk(self._walks.last, i), self._trajectory.names[i]
-            unlike = [np.where(alike != 0, 1 - alike, np.nan) for alike in (answer.before.alike, answer.found.alike)]
+            states = self._walks.before_and_after(answer)
+            unlike = [np.where(state.alike != 0, 1 - state.alike, np.nan) for state in states]
             picture, camera = self._workspace.picture(name), self._trajectory[name].camera
             rows.append(RefineRow(name, picture, camera, self._before(i), self._surface(i, answer), *unlike))
         longest = max(len(curve["steps"]) for curve in curves)
@@ -223,24 +224,20 @@ class _Finish:
         write_refine_page(self._part / "refine.png", title, told, rows, {t: v / pixels for t, v in mean.items()})
 
 
-def _curve(before: DepthMesh, after: DepthMesh, answer: Answer) -> dict[str, object]:
+def _curve(before: DepthMesh, after: DepthMesh, answer: Answer, states: tuple[State, State]) -> dict[str, object]:
     """Numbers of a frame."""
     surface, prior = after.surface, before.surface.depth
     both = surface.valid & before.surface.valid
     moved = np.abs(np.log(surface.depth[both] / prior[both])) if both.any() else np.zeros(1)
     sigma = (surface.sigma / np.where(surface.valid, surface.depth, 1))[surface.valid]
-    seen = answer.found.alike != 0
+    alike = [state.alike[state.alike != 0] for state in states]
     return {
         "views": len(answer.problem.views),
-        "before": answer.before.energies,
-        "after": answer.refined.energies[-1],
+        **{when: state.energies for when, state in zip(WHEN, states)},
         "steps": answer.refined.energies,
         "moved_median": float(np.median(moved)),
         "sigma_median": float(np.median(sigma)) if len(sigma) else 0.0,
-        "alike": {
-            "before": float(answer.before.alike[answer.before.alike != 0].mean()) if seen.any() else 0.0,
-            "after": float(answer.found.alike[seen].mean()) if seen.any() else 0.0,
-        },
+        "alike": {when: float(values.mean()) if len(values) else 0.0 for when, values in zip(WHEN, alike)},
         "agreeing": float(answer.refined.agreeing.mean()),
         "measured": float((surface.provenance[surface.valid] == Provenance.MEASURED).mean()) if len(sigma) else 0.0,
         "moving": float((answer.problem.static == 0).mean()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ import numpy as np
 from recon4d.errors import InputError
 from recon4d.refine.evidence import shared_chance
 from recon4d.refine.frame import FrameEnergy, Problem, Refined, RefineView, State, Style, refine
+from recon4d.refine.judged import share_kept
+from recon4d.refine.movers import held_at_prior, temporal_opinion
 from recon4d.refine.terms import Opinion
 from recon4d.refine.votes import Found
 from recon4d.scene.depth import DepthKind
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory, View
     from recon4d.workspace import Workspace
 
+JUDGE = 3  # every third of the frames that could be compared judges instead
 SWEPT_WITH, VOTERS = 10, 30  # other frames that a sweep matches, and that vote
 WITNESSES = 10  # other frames asked whether a frame looks as they do
 KEPT_BYTES = 256 << 20  # of pictures and depth in memory
 FRAME_BYTES = 60  # per pixel of them
 ANCHOR_SIGMA = (0.01, 0.05)  # relative, of another depth where it is no mistake: no less, no more than this
-MATCH_SIGMA = 0.015  # the same of a match
+MATCH_SIGMA, MATCH_PX = 0.01, 0.2  # the same of a match, and pixels
 MOST_SURE = 0.97  # nothing is surer
 POINT_SIGMA, POINT_CHANCE = 0.004, 0.95  # a sparse point counts as much as some pixels around it
 POINT_ERROR_PX, POINT_TRACK = 2.0, 3  # of points that count
@@ -43,7 +46,7 @@ class Plan:
     """What a profile does."""
 
     max_size: int  # of the working pictures' longer side, pixels
-    views: int  # other frames a frame is compared with
+    asked: int  # other frames a frame is compared with, or judged by
     steps: int  # of Gauss-Newton per walk
     agreements: int  # walks in which frames hear each other
 
@@ -65,7 +68,6 @@ class Answer:
     found: Found  # what other frames read
     refined: Refined
     problem: Problem
-    before: State  # at the prior
 
 
 class Walks:
@@ -97,12 +99,29 @@ class Walks:
         """Walk 0: a frame and its neighbours' pictures. Later ones: with the depth others found in the one before."""
         if number == 0:
             problem = self._problem(i, self._opinions(i), [self._prior_view(j) for j in self.compared(i)])
-            start = None
+            ignored, start = self.pictures.ignored(i), None
+            if ignored is not None:
+                problem = held_at_prior(problem, ignored, None)
         else:
             problem, start = self._with_others(i, self._found[number - 1])
         refined = refine(problem, self._style, start, self._plan.steps)
+        if number == self.last:
+            refined = self._judged(i, problem, refined)
         found = Found(refined.x, shared_chance(refined.x, problem.opinions), refined.alike)
-        return Answer(found, refined, problem, FrameEnergy(problem, self._style).at(problem.own.x, look_again=True))
+        return Answer(found, refined, problem)
+
+    def before_and_after(self, answer: Answer) -> tuple[State, State]:
+        """The energy at the prior and at the answer, with what the views see of the answer."""
+        energy = FrameEnergy(answer.problem, self._style)
+        after = energy.at(answer.found.x, look_again=True)
+        return energy.at(answer.problem.own.x, look_again=False), after
+
+    def _judged(self, i: int, problem: Problem, refined: Refined) -> Refined:
+        """The answer, as far as views that took no part in it agree that it is better than the prior."""
+        before = self._found[self.last - 1]
+        judges = [self._found_view(before, j) for j in self._views.others(i, self._plan.asked)[JUDGE - 1 :: JUDGE]]
+        share = share_kept(problem, self._style, refined.x, judges)
+        return replace(refined, x=problem.own.x + share * (refined.x - problem.own.x))
 
     @property
     def last(self) -> int:
@@ -111,18 +130,22 @@ class Walks:
 
     def compared(self, i: int) -> list[int]:
         """Rows of the frames that a frame is compared with."""
-        return self._views.others(i, self._plan.views)
+        return [j for k, j in enumerate(self._views.others(i, self._plan.asked), start=1) if k % JUDGE]
 
     def _with_others(self, i: int, before: Callable[[int], Found]) -> tuple[Problem, np.ndarray]:
         """What a frame is refined with once other frames have an answer, and where to start."""
-        from recon4d.refine.movers import held_at_prior
         from recon4d.refine.votes import opinion_of_votes
 
         own, others, posed = before(i), self._views.spread(i, VOTERS), self.pictures.posed
         vote = opinion_of_votes(own, posed(i), [before(j) for j in others], [posed(j) for j in others])
         views = [self._found_view(before, j) for j in self.compared(i)]
         problem = self._problem(i, [vote, *self._opinions(i)], views)
-        moving = self._moving(i, own, others[:: max(1, len(others) // WITNESSES)], before)
+        moving, ignored = (
+            self._moving(i, own, others[:: max(1, len(others) // WITNESSES)], before),
+            self.pictures.ignored(i),
+        )
+        if ignored is not None:
+            moving |= ignored
         if not moving.any():
             return problem, own.x
         problem = held_at_prior(problem, moving, self._temporal(i, before))
@@ -145,8 +168,6 @@ class Walks:
 
     def _temporal(self, i: int, before: Callable[[int], Found]) -> Opinion | None:
         """What the frames next in time say of what moves; None at the ends of the clip."""
-        from recon4d.refine.movers import temporal_opinion
-
         if not 0 < i < len(self._frames) - 1:
             return None
         grey = [self.pictures.posed(j).grey().grey for j in (i - 1, i, i + 1)]
@@ -163,10 +184,9 @@ class Walks:
         return Prior(x, sigma, *prior_springs(x, picture.rgb))
 
     def _problem(self, i: int, opinions: Sequence[Opinion], views: Sequence[RefineView]) -> Problem:
-        prior, picture, ignored = self.prior(i), self.pictures.posed(i), self.pictures.ignored(i)
-        static = np.ones_like(prior.x) if ignored is None else np.where(ignored, np.float32(0), np.float32(1))
+        prior, picture = self.prior(i), self.pictures.posed(i)
         own = RefineView(picture.grey().grey, prior.x, np.zeros_like(prior.x), picture.camera, picture.cam_from_world)
-        return Problem(own, static, prior.right, prior.down, opinions, views)
+        return Problem(own, np.ones_like(prior.x), prior.right, prior.down, opinions, views)
 
     def _prior_view(self, j: int) -> RefineView:
         """Another frame before refinement: its surface hides what is behind, but priors err alike and are not heard."""
@@ -215,13 +235,13 @@ class Walks:
 
     def _swept(self, i: int) -> Opinion:
         from recon4d.depth.stereo_chances import LookSigns, chance_of_look
-        from recon4d.refine.sweep import sweep
+        from recon4d.refine.sweep import parallax_px, sweep
 
         frame = self.pictures.posed(i).grey()
         others = [self.pictures.grey(j) for j in self._views.others(i, SWEPT_WITH)]
         found = sweep(frame, others, self.prior(i).x)
         chance = chance_of_look(LookSigns(found.margin, found.cost, frame.grey))
-        sigma = np.full_like(found.x, MATCH_SIGMA)
+        sigma = np.full_like(found.x, max(MATCH_SIGMA, MATCH_PX / parallax_px(frame, others, self.prior(i).x)))
         return Opinion(found.x.astype(np.float32), sigma, np.minimum(chance, MOST_SURE).astype(np.float32))
 
     # -- files between the walks -----------------------------------------------------------------------------------
