@@ -55,7 +55,8 @@ def run(workspace: Workspace, options: RefineOptions, progress: Progress | None 
     return execute(workspace, "refine", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
 
 
-def _plan(profile: str) -> Plan:
+def plan_of(profile: str) -> Plan:
+    """How much is done under a profile."""
     from recon4d.stages.refine_walks import Plan
 
     return {
@@ -65,12 +66,18 @@ def _plan(profile: str) -> Plan:
     }[profile]
 
 
+def energy_style() -> Style:
+    """Weights of the energy."""
+    from recon4d.refine.frame import Style
+
+    return Style()
+
+
 def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict[str, object]:
     from recon4d.formats.arrays import write_depth_mesh
     from recon4d.formats.cameras_json import write_trajectory
     from recon4d.formats.trajectories import write_tum
     from recon4d.geometry.stereo_views import StereoViews
-    from recon4d.refine.frame import Style
     from recon4d.stages.anchors import read_measured
     from recon4d.stages.refine_walks import Walks, walk_folder, write_found
 
@@ -88,7 +95,7 @@ def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict
         return {"frames": len(trajectory), "refined": 0, "profile": options.profile, "why_not": still}
     with workspace.reading("align", "refine") as folder:
         measured = read_measured(folder)
-    plan, style = _plan(options.profile), Style()
+    plan, style = plan_of(options.profile), energy_style()
     walks = Walks(workspace, trajectory, views, measured, plan, style, part.path)
     width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
     workers = options.workers or usual_workers(width * height, BYTES_AT_WORK)

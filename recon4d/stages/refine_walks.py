@@ -41,6 +41,9 @@ LISTENED_TO = 0.4  # chance of depth in other frames
 SIGMA_AT_CHANCE = 0.02  # of x in other frames, divided by its chance
 
 
+PARTS = ("hiding", "sweep", "votes", "judges")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a profile does."""
@@ -49,6 +52,7 @@ class Plan:
     asked: int  # other frames a frame is compared with, or judged by
     steps: int  # of Gauss-Newton per walk
     agreements: int  # walks in which frames hear each other
+    without: frozenset[str] = frozenset()  # of `PARTS`, left out to see what they are worth
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ class Walks:
     def _judged(self, i: int, problem: Problem, refined: Refined) -> Refined:
         """The answer, as far as views that took no part in it agree that it is better than the prior."""
         before = self._found[self.last - 1]
+        if "judges" in self._plan.without:
+            return refined
         judges = [self._found_view(before, j) for j in self._views.others(i, self._plan.asked)[JUDGE - 1 :: JUDGE]]
         share = share_kept(problem, self._style, refined.x, judges)
         return replace(refined, x=problem.own.x + share * (refined.x - problem.own.x))
@@ -137,7 +143,8 @@ class Walks:
         from recon4d.refine.votes import opinion_of_votes
 
         own, others, posed = before(i), self._views.spread(i, VOTERS), self.pictures.posed
-        vote = opinion_of_votes(own, posed(i), [before(j) for j in others], [posed(j) for j in others])
+        voters = [] if "votes" in self._plan.without else others
+        vote = opinion_of_votes(own, posed(i), [before(j) for j in voters], [posed(j) for j in voters])
         views = [self._found_view(before, j) for j in self.compared(i)]
         problem = self._problem(i, [vote, *self._opinions(i)], views)
         moving, ignored = (
@@ -200,6 +207,8 @@ class Walks:
 
     def _view(self, j: int, x: np.ndarray, precision: np.ndarray) -> RefineView:
         grey, ignored = self.pictures.grey(j), self.pictures.ignored(j)
+        if "hiding" in self._plan.without:
+            x = np.full_like(x, np.nan)
         if ignored is not None:
             precision = np.where(ignored, 0, precision)
         return RefineView(grey.grey, x, precision.astype(np.float32), grey.camera, grey.cam_from_world)
@@ -208,7 +217,7 @@ class Walks:
         """What measures the depth of a frame: other depth sources, else a sweep; and sparse points."""
         said = [opinion for anchor in self._measured if (opinion := self._opinion_of_anchor(i, anchor)) is not None]
         matched = any(anchor.kind is DepthKind.SCENE_Z for anchor in self._measured)
-        if not matched and self.compared(i):
+        if not matched and self.compared(i) and "sweep" not in self._plan.without:
             said.append(self._swept(i))
         prior, view = self.prior(i), self._frames[i]
         points = self._points.of(view, prior.x)
