@@ -147,6 +147,7 @@ def error(z):
 def test_without_points_and_views_nothing_changes():
     prior = WALL.astype(np.float32)
     prior[5, 5] = np.nan
+    np.testing.assert_array_equal(refined(prior, points(), shots=[], network_steps=0).z, refined(prior, shots=[]).z)
     found = refined(prior, shots=[])
     assert np.isnan(found.z[5, 5])
     assert not found.curve

@@ -98,14 +98,14 @@ def refine_by_reference(
         prior: (h, w) z-depth, scene units, NaN where there is none.
         views: of any size; chosen beforehand, drawn at random.
         points: pixels (K, 2), first centre (0.5, 0.5), and z-depth (K,) there, scene units. Without any, the network
-            has nothing to go by and is left out.
+            has nothing to go by and is left out, as it is with no `network_steps`.
         watch: called after each step with its number, those of the network included, and a function that gives the
             depth as it is then.
 
     The same seed gives the same answer on the same machine.
     """
     search = _Search(frame, prior, views, points, settings, rasterizer)
-    if len(points[1]):
+    if len(points[1]) and settings.network_steps:
         search.bend(watch)
     if views:
         search.fit(watch)
