@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from recon4d.refine import camera_star
+from recon4d.refine import camera_points, camera_star
 from recon4d.refine.camera_points import PointTies
 from recon4d.refine.camera_star import Surface, follow, star
 from recon4d.refine.cameras import CameraFrame, CameraOptions, correct_cameras, old_from_new
@@ -146,6 +146,16 @@ def test_gradient_of_a_star_is_that_of_its_least_energy(box):
     for which, unknown in ((0, 1), (1, 0), (1, 3), (2, 5), (0, 6), (2, 6)):
         slope = (at(which, unknown, tiny)[1] - at(which, unknown, -tiny)[1]) / (2 * tiny)
         assert at(which, unknown, 0.0)[0].gradient[which, unknown] == pytest.approx(slope, rel=0.005)
+
+
+def test_some_of_very_many_points_speak_for_all(box, monkeypatch):
+    ties = PointTies.of(box.model(count=600), box.names)
+    cameras, poses = stacked([moved(CAMERA, pose, np.full(9, 2e-3)) for pose in box.poses])
+    ties.settle(cameras, poses)
+    whole = ties.witness(cameras, poses).hessian
+    monkeypatch.setattr(camera_points, "MOST", len(ties) // 2)
+    half = ties.witness(cameras, poses).hessian
+    np.testing.assert_allclose(half.diagonal(), whole.diagonal(), rtol=0.3)
 
 
 def test_witness_of_points_is_the_slope_of_their_least_error(box):
