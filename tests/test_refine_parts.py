@@ -24,7 +24,7 @@ def plane(shape, size, slope):
 
 def test_springs_are_whole_on_a_plain_surface_and_end_at_the_border():
     right, down = prior_springs(plane((9, 12), (9, 12), (0, 0)), grey_rgb((9, 12)))
-    whole = (1 + 1e-3) * (1 + 0.02)
+    whole = (1 + 1e-3) * (1 + 0.1)
     np.testing.assert_allclose(right[:, :-1], whole, rtol=1e-5)
     np.testing.assert_allclose(down[:-1], whole, rtol=1e-5)
     assert (right[:, -1] == 0).all()
@@ -35,18 +35,18 @@ def test_springs_weaken_with_steps_of_depth_by_hand():
     x = np.zeros((8, 10), dtype=np.float32)
     x[:, 4:] = 2 * DEPTH_STEP
     right, down = prior_springs(x, grey_rgb((8, 10)))
-    np.testing.assert_allclose(right[:, 3], (np.exp(-2) + 1e-3) * 1.02, rtol=1e-5)
-    np.testing.assert_allclose(right[:, 5], 1.001 * 1.02, rtol=1e-5)
-    np.testing.assert_allclose(down[:-1], 1.001 * 1.02, rtol=1e-5)
+    np.testing.assert_allclose(right[:, 3], (np.exp(-2) + 1e-3) * 1.1, rtol=1e-5)
+    np.testing.assert_allclose(right[:, 5], 1.001 * 1.1, rtol=1e-5)
+    np.testing.assert_allclose(down[:-1], 1.001 * 1.1, rtol=1e-5)
 
 
 def test_springs_weaken_with_steps_of_the_picture():
     rgb = grey_rgb((16, 20), 60)
     rgb[8:] = 200
     right, down = prior_springs(np.zeros((16, 20), dtype=np.float32), rgb)
-    np.testing.assert_allclose(down[7], 1.001 * (np.exp(-140 / COLOR_STEP) + 0.02), rtol=0.02)
-    np.testing.assert_allclose(down[3], 1.001 * 1.02, rtol=1e-3)
-    np.testing.assert_allclose(right[:, :-1], 1.001 * 1.02, rtol=1e-3)
+    np.testing.assert_allclose(down[7], 1.001 * (np.exp(-140 / COLOR_STEP) + 0.1), rtol=0.02)
+    np.testing.assert_allclose(down[3], 1.001 * 1.1, rtol=1e-3)
+    np.testing.assert_allclose(right[:, :-1], 1.001 * 1.1, rtol=1e-3)
 
 
 def test_no_spring_ends_where_the_prior_has_nothing():

@@ -50,7 +50,7 @@ class FrameScores:
         for name, pair in pairs:
             if name in names:
                 known = pair.known if pair.moving is None else pair.known & ~pair.moving
-                self._truth[name] = pair.truth, known, _near_steps(pair.truth, pair.known)
+                self._truth[name] = pair.truth, known, near_steps(pair.truth, pair.known)
 
     @property
     def names(self) -> list[str]:
@@ -76,7 +76,7 @@ class FrameScores:
         return Row(*means, float(np.nanmean(steps)), cpu_s)
 
 
-def _near_steps(truth: np.ndarray, known: np.ndarray) -> np.ndarray:
+def near_steps(truth: np.ndarray, known: np.ndarray) -> np.ndarray:
     import cv2
 
     x = np.log(np.where(known, truth, np.nan))

@@ -10,7 +10,7 @@ from recon4d.scene.depth import SceneDepth
 DEPTH_STEP = 0.03  # of log inverse depth: a change of the prior from pixel to pixel that makes a silhouette likely
 COLOR_STEP = 10.0  # grey levels, mean of the channels
 STEP_APART = 0.02  # relative, from the mean of four pixels to the nearest of them
-LEAST_BY_DEPTH, LEAST_BY_COLOR = 1e-3, 0.02  # what is left of a spring
+LEAST_BY_DEPTH, LEAST_BY_COLOR = 1e-3, 0.1  # what is left of a spring
 
 
 def prior_springs(x: np.ndarray, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from recon4d.errors import OptionsError
 from recon4d.progress import Progress
-from recon4d.scene.depth import Provenance
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.stages.common import NOT_IN_KEY, check_range, execute
 from recon4d.stages.working_pictures import usual_workers, working_size
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.refine.frame import State, Style
-    from recon4d.scene.mesh import DepthMesh
+    from recon4d.refine.frame import Style
     from recon4d.scene.trajectory import Trajectory
+    from recon4d.stages.anchors import MeasuredDepth
+    from recon4d.stages.refine_cameras import Cameras
     from recon4d.stages.refine_walks import Answer, Plan, Walks
 
 VERSION = 1
+Method = Literal["gn", "render", "reference"]
 BYTES_AT_WORK = 1200  # per pixel of a frame at work: grids of the energy and costs of the sweep
-CURVES = "curves"  # folder in the part: the energies of each frame
-WHEN = ("before", "after")
-SHOWN = 3  # frames on the page
-UNKNOWN_STRUCTURE = 0.02  # relative error of structure from motion, where no points were held out to tell
+BATCH = 8  # frames at once on a GPU
+UNCORRECTED = "uncorrected"  # folder in the part: the walk that cameras are corrected with
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,45 @@ class RefineOptions:
     """How surfaces are refined, and how much time it may take."""
 
     profile: Literal["fast", "default", "max"] = "default"
-    """fast: at 160 pixels, about a fifth of the time; default: at 320 pixels; max: at 640 pixels with one walk more,
-    about six times the time."""
+    """fast: at 160 pixels, about a quarter of the time; default: at 320 pixels; max: at 640, with a walk more."""
+    method: Method = "gn"
+    """gn: Gauss-Newton on all terms, in walks in which frames hear each other; render: every frame by itself by
+    differentiable rendering; reference: the same as published (Fink et al., 2025), minutes a frame, to compare with."""
+    polish: bool = False
+    """Afterwards look at every frame once more by differentiable rendering, about ten times slower than all the rest;
+    it moves silhouettes only. On the clips it was measured on it gained nothing."""
+    cameras: bool = False
+    """Also correct poses and focal length, where the pictures ask for it: one walk more. It pays where structure from
+    motion is a little off on still scenes; it is not taken where views that judge do not confirm it."""
+    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata=NOT_IN_KEY)
+    """Where the energy is reckoned; auto: on a GPU that PyTorch can use, else on the CPU. The same to rounding."""
     workers: int | None = field(default=None, metadata=NOT_IN_KEY)
-    """Frames made at once; without it one per core, or fewer where memory is short. No other result."""
+    """Frames made at once on the CPU; without it one per core, or fewer where memory is short. No other result."""
 
 
 def check_options(options: RefineOptions) -> None:
     """Refuse what cannot work, before any work is done. Raises OptionsError."""
     if options.workers is not None:
         check_range("refine", "workers", options.workers, low=1)
+    if options.cameras and options.method != "gn":
+        raise OptionsError(
+            f"refine: --refine.cameras works with --refine.method gn only, not {options.method}: leave one of them out"
+        )
+    if options.polish and options.method != "gn":
+        raise OptionsError(
+            f"refine: --refine.polish follows --refine.method gn, and {options.method} renders already: leave one out"
+        )
+    if options.device == "cuda" and torch_device(options) == "cpu":
+        raise OptionsError("refine: --refine.device is cuda, and PyTorch sees no GPU here: use auto or cpu")
+
+
+def torch_device(options: RefineOptions) -> str:
+    """PyTorch's name of the device; "cpu" for our own loops. The other methods are not made for a GPU."""
+    if options.device == "cpu" or options.method != "gn":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def run(workspace: Workspace, options: RefineOptions, progress: Progress | None = None) -> StageRecord:
@@ -55,15 +82,17 @@ def run(workspace: Workspace, options: RefineOptions, progress: Progress | None 
     return execute(workspace, "refine", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
 
 
-def plan_of(profile: str) -> Plan:
-    """How much is done under a profile."""
+def plan_of(options: RefineOptions) -> Plan:
+    """How much is done under a profile and method."""
     from recon4d.stages.refine_walks import Plan
 
-    return {
+    plan = {
         "fast": Plan(max_size=160, asked=9, steps=6, agreements=1),
         "default": Plan(max_size=320, asked=12, steps=8, agreements=1),
         "max": Plan(max_size=640, asked=15, steps=10, agreements=2),
-    }[profile]
+    }[options.profile]
+    plan = replace(plan, polish=options.polish)
+    return plan if options.method == "gn" else replace(plan, method=options.method, agreements=0)
 
 
 def energy_style() -> Style:
@@ -74,55 +103,55 @@ def energy_style() -> Style:
 
 
 def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict[str, object]:
-    from recon4d.formats.arrays import write_depth_mesh
-    from recon4d.formats.cameras_json import write_trajectory
-    from recon4d.formats.trajectories import write_tum
     from recon4d.geometry.stereo_views import StereoViews
     from recon4d.stages.anchors import read_measured
-    from recon4d.stages.refine_walks import Walks, walk_folder, write_found
+    from recon4d.stages.refine_cameras import as_they_are
 
-    trajectory = workspace.unrefined_trajectory()
-    write_trajectory(part.path / "cameras.json", trajectory)
-    write_tum(part.path / "trajectory.tum", trajectory.timestamps_s, trajectory.cam_from_world.inverse())
+    trajectory, model = workspace.unrefined_trajectory(), workspace.sparse_model()
     still = _why_still(trajectory)
-    views = None if still else StereoViews(workspace.sparse_model(), trajectory)
-    if views is not None and not views.has_parallax:
+    if not still and not StereoViews(model, trajectory).has_parallax:
         still = "no frame sees a surface that another one sees from a place far enough away"
     if still:
-        part.warn(f"refine: nothing is refined: {still}; the surfaces of mesh are passed on as they are")
-        for name in part.pending(trajectory.names, "passing surfaces on"):
-            write_depth_mesh(part.path / f"{name}.npz", workspace.depth_mesh(name, "mesh"))
-        return {"frames": len(trajectory), "refined": 0, "profile": options.profile, "why_not": still}
+        return _passed_on(workspace, trajectory, options, still, part)
     with workspace.reading("align", "refine") as folder:
         measured = read_measured(folder)
-    plan, style = plan_of(options.profile), energy_style()
-    walks = Walks(workspace, trajectory, views, measured, plan, style, part.path)
+    plan = plan_of(options)
     width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
-    workers = options.workers or usual_workers(width * height, BYTES_AT_WORK)
-    row_of = {name: i for i, name in enumerate(trajectory.names)}
-    for number in range(plan.agreements):
-        (part.path / walk_folder(number)).mkdir(exist_ok=True)
-        part.each(
-            [f"{walk_folder(number)}/{name}" for name in trajectory.names],
-            "refining each frame" if number == 0 else "agreeing with other frames",
-            lambda item, number=number: walks.walk(number, row_of[Path(item).name]).found,
-            lambda item, made: write_found(part.path / f"{item}.npz", made),
-            workers,
-        )
-    finish = _Finish(workspace, trajectory, walks, style, part.path)
-    (part.path / CURVES).mkdir(exist_ok=True)
-    part.each(
-        trajectory.names, "agreeing with other frames", lambda name: finish.make(row_of[name]), finish.write, workers
-    )
-    summary = finish.summary()
-    for folder in (*(walk_folder(number) for number in range(plan.agreements)), CURVES):
-        shutil.rmtree(part.path / folder)
+    line = _Line(workspace, measured, plan, options.workers or usual_workers(width * height, BYTES_AT_WORK), part)
+    cameras, device = as_they_are(trajectory, model), torch_device(options)
+    if options.cameras:
+        cameras = line.with_corrected(cameras, device)
+    _write_cameras(part, cameras.trajectory)
+    summary = line.refined(cameras, device)
     return {
         "profile": options.profile,
+        "method": options.method,
         "size": f"{width}x{height}",
         "measured_by": [item.source for item in measured],
+        **({"cameras": cameras.report} if options.cameras else {}),
         **summary,
     }
+
+
+def _passed_on(
+    workspace: Workspace, trajectory: Trajectory, options: RefineOptions, why: str, part: StagePart
+) -> dict[str, object]:
+    """The surfaces of mesh, for clips that show nothing to refine them with."""
+    from recon4d.formats.arrays import write_depth_mesh
+
+    part.warn(f"refine: nothing is refined: {why}; the surfaces of mesh are passed on as they are")
+    for name in part.pending(trajectory.names, "passing surfaces on"):
+        write_depth_mesh(part.path / f"{name}.npz", workspace.depth_mesh(name, "mesh"))
+    _write_cameras(part, trajectory)
+    return {"frames": len(trajectory), "refined": 0, "profile": options.profile, "why_not": why}
+
+
+def _write_cameras(part: StagePart, trajectory: Trajectory) -> None:
+    from recon4d.formats.cameras_json import write_trajectory
+    from recon4d.formats.trajectories import write_tum
+
+    write_trajectory(part.path / "cameras.json", trajectory)
+    write_tum(part.path / "trajectory.tum", trajectory.timestamps_s, trajectory.cam_from_world.inverse())
 
 
 def _why_still(trajectory: Trajectory) -> str | None:
@@ -132,120 +161,108 @@ def _why_still(trajectory: Trajectory) -> str | None:
     return f"{placed} of {len(trajectory)} frames has a pose of its own" if placed < 2 else None
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A frame that is done."""
+class _Line:
+    """The walks of a clip in their order, each frame of each resumable."""
 
-    mesh: DepthMesh
-    curve: dict[str, object]  # for the summary and the page
+    def __init__(
+        self, workspace: Workspace, measured: list[MeasuredDepth], plan: Plan, workers: int, part: StagePart
+    ) -> None:
+        self._workspace, self._measured, self._plan, self._workers = workspace, measured, plan, workers
+        self._part, self._style = part, energy_style()
 
+    def with_corrected(self, cameras: Cameras, device: str) -> Cameras:
+        """Cameras corrected with the depth of a walk of their own."""
+        from recon4d.stages.refine_cameras import COMPARED, corrected
 
-class _Finish:
-    """The last walk, whose answers become the surfaces of the stage."""
+        folder = self._part.path / UNCORRECTED
+        walks = self._walks(cameras, folder)
+        self._walk(walks, 0, cameras.trajectory.names, folder, device)
+        with self._part.progress.bar("correcting the cameras", 1) as bar:
+            found = corrected(cameras, walks, walks.neighbours(COMPARED), self._part.path)
+            bar.advance()
+        reason = found.report["reason"]
+        self._part.progress.say(f"  cameras: {reason}" if reason else f"  cameras: {_told(found.report)}")
+        return found
 
-    def __init__(self, workspace: Workspace, trajectory: Trajectory, walks: Walks, style: Style, part: Path) -> None:
-        self._workspace, self._trajectory, self._walks, self._part = workspace, trajectory, walks, part
-        self._style = style
-        options = workspace.need("mesh", "refine").options
-        self._cuts = options["max_ratio"], options["min_angle_deg"]
-        held = workspace.need("align", "refine").summary.get("held_out")
-        self._structure = 1.4826 * held["median"] if held else UNKNOWN_STRUCTURE
+    def refined(self, cameras: Cameras, device: str) -> dict[str, object]:
+        """Write the surface of every frame; key numbers of the clip."""
+        from recon4d.stages.refine_finish import CURVES, Finish
+        from recon4d.stages.refine_walks import walk_folder
 
-    def make(self, i: int) -> _Made:
-        """The refined surface of a frame."""
-        answer = self._walks.walk(self._walks.last, i)
-        before, after = self._before(i), self._surface(i, answer)
-        return _Made(after, _curve(before, after, answer, self._walks.before_and_after(answer)))
+        names, folder = cameras.trajectory.names, self._part.path
+        walks = self._walks(cameras, folder)
+        for number in range(walks.last):
+            self._walk(walks, number, names, folder, device)
+        finish = Finish(self._workspace, cameras.trajectory, walks, self._style, folder)
+        (folder / CURVES).mkdir(exist_ok=True)
+        answers = _Answers(walks, walks.last, names, self._part, device)
+        label = "agreeing with other frames" if walks.last else "refining each frame"
+        row_of = {name: i for i, name in enumerate(names)}
+        self._part.each(
+            names, label, lambda name: finish.made(row_of[name], answers(name)), finish.write, self._at_once(device)
+        )
+        summary = finish.summary()
+        for made in (*(walk_folder(number) for number in range(walks.last)), CURVES, UNCORRECTED):
+            shutil.rmtree(folder / made, ignore_errors=True)
+        for path in folder.glob("corrected*"):
+            path.unlink()
+        return summary
 
-    def write(self, name: str, made: _Made) -> None:
-        """One file for the surface, one for the numbers."""
-        from recon4d.formats.arrays import write_depth_mesh
+    def _walks(self, cameras: Cameras, folder: Path) -> Walks:
+        from recon4d.stages.refine_walks import Walks
 
-        (self._part / CURVES / f"{name}.json").write_text(json.dumps(made.curve), encoding="utf-8")
-        write_depth_mesh(self._part / f"{name}.npz", made.mesh)
+        return Walks(self._workspace, cameras, self._measured, self._plan, self._style, folder)
 
-    def _before(self, i: int) -> DepthMesh:
-        return self._workspace.depth_mesh(self._trajectory.names[i], "mesh")
+    def _walk(self, walks: Walks, number: int, names: Sequence[str], folder: Path, device: str) -> None:
+        from recon4d.stages.refine_walks import walk_folder, write_found
 
-    def _surface(self, i: int, answer: Answer) -> DepthMesh:
-        from recon4d.geometry.doubt import doubted_sigma
-        from recon4d.refine.posterior import spread_sigma
-        from recon4d.stages.refine_result import refined_mesh
+        place = folder / walk_folder(number)
+        place.mkdir(parents=True, exist_ok=True)
+        prefix = place.relative_to(self._part.path)
+        items = [f"{prefix}/{name}" for name in names]
+        answers = _Answers(walks, number, names, self._part, device, f"{prefix}/")
+        self._part.each(
+            items,
+            "refining each frame" if number == 0 else "agreeing with other frames",
+            lambda item: answers(Path(item).name).found,
+            lambda item, made: write_found(self._part.path / f"{item}.npz", made),
+            self._at_once(device),
+        )
 
-        name = self._trajectory.names[i]
-        spread = spread_sigma(answer.refined, self._style.level(answer.found.x.shape))
-        usual = np.hypot(spread, self._structure)
-        origin = np.full(usual.shape, Provenance.MEASURED, dtype=np.uint8)
-        sigma = doubted_sigma(usual, answer.found.chance, origin).astype(np.float32)
-        pictures = self._workspace.picture(name), self._walks.pictures.posed(i)
-        prior, view = self._walks.prior(i), self._trajectory[name]
-        return refined_mesh(self._before(i), view, pictures, prior, answer, sigma, self._cuts)
-
-    def summary(self) -> dict[str, object]:
-        """Key numbers of the clip, and the energies written to `energies.csv`."""
-        names = self._trajectory.names
-        curves = [json.loads((self._part / CURVES / f"{name}.json").read_text(encoding="utf-8")) for name in names]
-        terms = list(curves[0]["before"])
-        with open(self._part / "energies.csv", "w", encoding="utf-8") as file:
-            file.write("name," + ",".join(f"{term}_{when}" for when in WHEN for term in terms) + "\n")
-            for name, curve in zip(names, curves):
-                file.write(f"{name}," + ",".join(f"{curve[when][term]:.6g}" for when in WHEN for term in terms) + "\n")
-        totals = {when: {term: sum(curve[when][term] for curve in curves) for term in terms} for when in WHEN}
-        self._write_page(curves, terms)
-        return {
-            "frames": len(names),
-            "refined": sum(curve["views"] > 0 for curve in curves),
-            "energy_before": totals["before"],
-            "energy_after": totals["after"],
-            "energy_left": sum(totals["after"].values()) / max(sum(totals["before"].values()), 1e-12),
-            **{key: float(np.median([curve[key] for curve in curves])) for key in ("moved_median", "sigma_median")},
-            "alike": {when: float(np.mean([curve["alike"][when] for curve in curves])) for when in WHEN},
-            "agreeing_views": float(np.mean([curve["agreeing"] for curve in curves])),
-            "measured": float(np.mean([curve["measured"] for curve in curves])),
-            "moving": float(np.mean([curve["moving"] for curve in curves])),
-        }
-
-    def _write_page(self, curves: list[dict], terms: list[str]) -> None:
-        """``refine.png``: some frames before and after, and how the energy fell."""
-        from recon4d.view.refine_page import RefineRow, write_refine_page
-
-        chosen = np.unique(np.linspace(0, len(curves) - 1, SHOWN).round().astype(int))
-        rows = []
-        for i in chosen:
-            answer, name = self._walks.walk(self._walks.last, i), self._trajectory.names[i]
-            states = self._walks.before_and_after(answer)
-            unlike = [np.where(state.alike != 0, 1 - state.alike, np.nan) for state in states]
-            picture, camera = self._workspace.picture(name), self._trajectory[name].camera
-            rows.append(RefineRow(name, picture, camera, self._before(i), self._surface(i, answer), *unlike))
-        longest = max(len(curve["steps"]) for curve in curves)
-        # A frame that is done keeps its energy while others go on.
-        padded = [curve["steps"] + [curve["steps"][-1]] * (longest - len(curve["steps"])) for curve in curves]
-        mean = {term: np.mean([[step[term] for step in steps] for steps in padded], axis=0) for term in terms}
-        pixels = rows[0].unlike_before.size
-        gone = [
-            100 * (1 - sum(c["after"][t] for c in curves) / max(sum(c["before"][t] for c in curves), 1e-12))
-            for t in terms
-        ]
-        told = "energy gone: " + "   ".join(f"{share:.0f} % {term}" for share, term in zip(gone, terms) if share > 0)
-        title = self._workspace.root.resolve().name
-        write_refine_page(self._part / "refine.png", title, told, rows, {t: v / pixels for t, v in mean.items()})
+    def _at_once(self, device: str) -> int:
+        return self._workers if device == "cpu" else 1
 
 
-def _curve(before: DepthMesh, after: DepthMesh, answer: Answer, states: tuple[State, State]) -> dict[str, object]:
-    """Numbers of a frame."""
-    surface, prior = after.surface, before.surface.depth
-    both = surface.valid & before.surface.valid
-    moved = np.abs(np.log(surface.depth[both] / prior[both])) if both.any() else np.zeros(1)
-    sigma = (surface.sigma / np.where(surface.valid, surface.depth, 1))[surface.valid]
-    alike = [state.alike[state.alike != 0] for state in states]
-    return {
-        "views": len(answer.problem.views),
-        **{when: state.energies for when, state in zip(WHEN, states)},
-        "steps": answer.refined.energies,
-        "moved_median": float(np.median(moved)),
-        "sigma_median": float(np.median(sigma)) if len(sigma) else 0.0,
-        "alike": {when: float(values.mean()) if len(values) else 0.0 for when, values in zip(WHEN, alike)},
-        "agreeing": float(answer.refined.agreeing.mean()),
-        "measured": float((surface.provenance[surface.valid] == Provenance.MEASURED).mean()) if len(sigma) else 0.0,
-        "moving": float((answer.problem.static == 0).mean()),
-    }
+class _Answers:
+    """The answers of a walk by name: one at a time by our own loops, or many at once on a device."""
+
+    def __init__(
+        self, walks: Walks, number: int, names: Sequence[str], part: StagePart, device: str, prefix: str = ""
+    ) -> None:
+        self._walks, self._number, self._device = walks, number, device
+        self._row = {name: i for i, name in enumerate(names)}
+        self._waiting = [name for name in names if not part.is_done(f"{prefix}{name}")]
+        self._ready: dict[str, Answer] = {}
+
+    def __call__(self, name: str) -> Answer:
+        i = self._row[name]
+        if self._device == "cpu":
+            return self._walks.walk(self._number, i)
+        if name not in self._ready:
+            start = self._waiting.index(name)
+            self._solve(self._waiting[start : start + BATCH])
+        return self._ready.pop(name)
+
+    def _solve(self, names: Sequence[str]) -> None:
+        rows = [self._row[name] for name in names]
+        prepared = [self._walks.prepare(self._number, i) for i in rows]
+        for name, i, (problem, _), found in zip(names, rows, prepared, self._walks.solved(prepared, self._device)):
+            self._ready[name] = self._walks.complete(self._number, i, problem, found)
+
+
+def _told(report: dict[str, object]) -> str:
+    """The correction of the cameras in words."""
+    return (
+        f"turned by {report['rotation_deg']:.3f} degrees and moved by {report['translation']:.2g} units (medians), "
+        f"focal length {100 * report['focal_change']:+.2f} %"
+    )

@@ -52,6 +52,14 @@ def refined_mesh(
     return _rejoined(cut_silhouettes(surface, view.camera, *cuts), mesh, relative)
 
 
+def nearer(mesh: DepthMesh, depth_ratio: float) -> DepthMesh:
+    """The same surface with its depth multiplied."""
+    if depth_ratio == 1.0:
+        return mesh
+    surface, ratio = mesh.surface, np.float32(depth_ratio)
+    return replace(mesh, surface=replace(surface, depth=ratio * surface.depth, sigma=ratio * surface.sigma))
+
+
 def _provenance(before: np.ndarray, moved: np.ndarray, answer: Answer) -> np.ndarray:
     """Where depth comes from now: measured where other views confirm it, else as before."""
     height, width = answer.found.x.shape

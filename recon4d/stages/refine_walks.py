@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.geometry.stereo_views import StereoViews
 from recon4d.refine.evidence import shared_chance
 from recon4d.refine.frame import FrameEnergy, Problem, Refined, RefineView, State, Style, refine
 from recon4d.refine.judged import share_kept
@@ -18,12 +19,14 @@ from recon4d.refine.terms import Opinion
 from recon4d.refine.votes import Found
 from recon4d.scene.depth import DepthKind
 from recon4d.stages.anchors import MeasuredDepth
+from recon4d.stages.refine_rendered import by_reference, by_rendering, polished
 from recon4d.stages.working_pictures import WorkingPictures, working_size
 
 if TYPE_CHECKING:
-    from recon4d.geometry.stereo_views import StereoViews
+    from recon4d.depth.multi_view import PosedPicture
     from recon4d.scene.sparse import SparseModel
-    from recon4d.scene.trajectory import Trajectory, View
+    from recon4d.scene.trajectory import View
+    from recon4d.stages.refine_cameras import Cameras
     from recon4d.workspace import Workspace
 
 JUDGE = 3  # every third of the frames that could be compared judges instead
@@ -52,6 +55,8 @@ class Plan:
     asked: int  # other frames a frame is compared with, or judged by
     steps: int  # of Gauss-Newton per walk
     agreements: int  # walks in which frames hear each other
+    polish: bool = False  # a last look by rendering
+    method: str = "gn"  # or render, reference
     without: frozenset[str] = frozenset()  # of `PARTS`, left out to see what they are worth
 
 
@@ -80,16 +85,17 @@ class Walks:
     def __init__(
         self,
         workspace: Workspace,
-        trajectory: Trajectory,
-        views: StereoViews,
+        cameras: Cameras,
         measured: Sequence[MeasuredDepth],
         plan: Plan,
         style: Style,
         part: Path,
     ) -> None:
-        self._workspace, self._frames, self._views, self._measured = workspace, list(trajectory), views, measured
+        trajectory = cameras.trajectory
+        self._workspace, self._frames, self._measured = workspace, list(trajectory), measured
+        self._views = StereoViews(cameras.model, trajectory)
         self._plan, self._style, self._part = plan, style, part
-        self._points = _SparseOpinions(workspace.sparse_model())
+        self._points, self._nearer = _SparseOpinions(cameras.model), -np.log(cameras.depth_ratio).astype(np.float32)
         width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
         kept = max(2 * VOTERS, KEPT_BYTES // (FRAME_BYTES * width * height))
         self.pictures = WorkingPictures(workspace, trajectory, plan.max_size, kept)
@@ -100,7 +106,19 @@ class Walks:
         }
 
     def walk(self, number: int, i: int) -> Answer:
-        """Walk 0: a frame and its neighbours' pictures. Later ones: with the depth others found in the one before."""
+        """One frame in one walk."""
+        problem, start = self.prepare(number, i)
+        if self._plan.method == "gn":
+            refined = refine(problem, self._style, start, self._plan.steps)
+        else:
+            refined = self._rendered(i, problem)
+        return self.complete(number, i, problem, refined)
+
+    def prepare(self, number: int, i: int) -> tuple[Problem, np.ndarray | None]:
+        """What a frame is refined with, and where to start.
+
+        Walk 0: a frame and its neighbours' pictures. Later ones: with the depth others found in the one before.
+        """
         if number == 0:
             problem = self._problem(i, self._opinions(i), [self._prior_view(j) for j in self.compared(i)])
             ignored, start = self.pictures.ignored(i), None
@@ -108,11 +126,36 @@ class Walks:
                 problem = held_at_prior(problem, ignored, None)
         else:
             problem, start = self._with_others(i, self._found[number - 1])
-        refined = refine(problem, self._style, start, self._plan.steps)
-        if number == self.last:
+        return problem, start
+
+    def complete(self, number: int, i: int, problem: Problem, refined: Refined) -> Answer:
+        """The answer for a frame whose problem is solved."""
+        if number == self.last and number > 0:
             refined = self._judged(i, problem, refined)
+            if self._plan.polish and self.compared(i):
+                refined = polished(problem, self._colors(i), refined)
         found = Found(refined.x, shared_chance(refined.x, problem.opinions), refined.alike)
         return Answer(found, refined, problem)
+
+    def _colors(self, i: int) -> tuple[PosedPicture, list[PosedPicture]]:
+        return self.pictures.posed(i), [self.pictures.posed(j) for j in self.compared(i)]
+
+    def _rendered(self, i: int, problem: Problem) -> Refined:
+        if self._plan.method == "render":
+            return by_rendering(problem, self._colors(i), self._style)
+        points = self._points.of(self._frames[i], problem.own.x)
+        return by_reference(problem, self._colors(i), points, self._style, seed=i)
+
+    def solved(self, prepared: Sequence[tuple[Problem, np.ndarray | None]], device: str) -> list[Refined]:
+        """The answers to several frames' problems at once, on a device of PyTorch."""
+        from recon4d.refine.batched import refine_batch
+
+        problems, starts = zip(*prepared)
+        return refine_batch(problems, self._style, starts, self._plan.steps, device)
+
+    def depth_ratio(self, i: int) -> float:
+        """What a frame's depth is multiplied with before all else: cameras that were corrected see it so."""
+        return float(np.exp(-self._nearer[i]))
 
     def before_and_after(self, answer: Answer) -> tuple[State, State]:
         """The energy at the prior and at the answer, with what the views see of the answer."""
@@ -134,6 +177,10 @@ class Walks:
         """Number of the walk that ends the refinement."""
         return self._plan.agreements
 
+    def neighbours(self, count: int) -> list[list[int]]:
+        """Rows of up to ``count`` frames that each frame can be compared with."""
+        return [self._views.others(i, count) for i in range(len(self._frames))]
+
     def compared(self, i: int) -> list[int]:
         """Rows of the frames that a frame is compared with."""
         return [j for k, j in enumerate(self._views.others(i, self._plan.asked), start=1) if k % JUDGE]
@@ -147,31 +194,33 @@ class Walks:
         vote = opinion_of_votes(own, posed(i), [before(j) for j in voters], [posed(j) for j in voters])
         views = [self._found_view(before, j) for j in self.compared(i)]
         problem = self._problem(i, [vote, *self._opinions(i)], views)
-        moving, ignored = (
-            self._moving(i, own, others[:: max(1, len(others) // WITNESSES)], before),
-            self.pictures.ignored(i),
-        )
-        if ignored is not None:
-            moving |= ignored
+        moving = self._moving(i, own, others, before)
         if not moving.any():
             return problem, own.x
         problem = held_at_prior(problem, moving, self._temporal(i, before))
         return problem, np.where(moving, problem.own.x, own.x)
 
-    def _moving(self, i: int, own: Found, witnesses: Sequence[int], before: Callable[[int], Found]) -> np.ndarray:
-        """(h, w) bool: patches that do not look as other frames do at their depth."""
+    def moving_after(self, number: int, i: int) -> np.ndarray:
+        """(h, w) bool: what is found to move with the depth of a walk."""
+        before = self._found[number]
+        return self._moving(i, before(i), self._views.spread(i, VOTERS), before)
+
+    def _moving(self, i: int, own: Found, others: Sequence[int], before: Callable[[int], Found]) -> np.ndarray:
+        """(h, w) bool: patches that do not look as other frames do at their depth, and what a mask takes out."""
         from recon4d.geometry.static_look import looks_static
 
         known = np.isfinite(own.x)
         inverse = np.exp(np.where(known, own.x, 0)).astype(np.float32)
         pictures, depths = [], []
-        for j in witnesses:
+        for j in others[:: max(1, len(others) // WITNESSES)]:
             found, ignored = before(j), self.pictures.ignored(j)
             sure = np.isfinite(found.x) if ignored is None else np.isfinite(found.x) & ~ignored
             # What a mask takes out, or nobody measured, is no witness: it counts as hidden.
             depths.append(np.where(sure, np.exp(np.where(sure, found.x, 0)), np.inf).astype(np.float32))
             pictures.append(self.pictures.posed(j))
-        return known & ~looks_static(self.pictures.posed(i), inverse, own.alike, pictures, depths)
+        moving = known & ~looks_static(self.pictures.posed(i), inverse, own.alike, pictures, depths)
+        ignored = self.pictures.ignored(i)
+        return moving if ignored is None else moving | ignored
 
     def _temporal(self, i: int, before: Callable[[int], Found]) -> Opinion | None:
         """What the frames next in time say of what moves; None at the ends of the clip."""
@@ -188,6 +237,7 @@ class Walks:
         picture = self.pictures.posed(i)
         height, width = picture.camera.shape
         x, sigma = prior_at(self._workspace.scene_depth(self._frames[i].name, "mesh"), width, height)
+        x += self._nearer[i]
         return Prior(x, sigma, *prior_springs(x, picture.rgb))
 
     def _problem(self, i: int, opinions: Sequence[Opinion], views: Sequence[RefineView]) -> Problem:
@@ -238,7 +288,7 @@ class Walks:
         known &= inverse > 0
         if not known.any():
             return None
-        x = np.log(np.where(known, inverse, 1)).astype(np.float32)
+        x = np.log(np.where(known, inverse, 1)).astype(np.float32) + self._nearer[i]
         sigma = np.full_like(x, np.clip(anchor.sigma, *ANCHOR_SIGMA))
         return Opinion(x, sigma, np.where(known, np.minimum(chance, MOST_SURE), 0).astype(np.float32))
 
