@@ -232,11 +232,6 @@ def test_profiles_work_at_their_size(made, tmp_path):
     assert sizes == {"fast": "128x96", "max": "128x96"}
 
 
-def test_impossible_options_are_refused():
-    with pytest.raises(OptionsError, match=r"^refine: --refine\.workers is 0, at least 1 is expected"):
-        refine.check_options(RefineOptions(workers=0))
-
-
 def test_measured_sources_come_back_from_their_file(tmp_path):
     class Source:
         def __init__(self, name, kind, sensor):
@@ -260,3 +255,102 @@ def test_measured_sources_come_back_from_their_file(tmp_path):
     assert [item.source for item in found] == ["kinect", "mvs"]  # what only guesses is not among them
     np.testing.assert_array_equal(found[0].gain, [2.0, 2.5])
     assert found[0].kind is DepthKind.METRIC_Z
+
+
+# -- other ways ----------------------------------------------------------------------------------------------------
+
+
+def test_frames_solved_together_are_the_same_to_rounding(made, refined, tmp_path, monkeypatch):
+    monkeypatch.setattr(refine, "torch_device", lambda options: "cpu:0")  # what a GPU does, on the CPU
+    workspace = scene(made, tmp_path / "scene")
+    refine.run(workspace, RefineOptions(profile="default"))
+    for name in made.trajectory.names[::5]:
+        ours, theirs = workspace.scene_depth(name, "refine").depth, refined.scene_depth(name, "refine").depth
+        assert np.mean(np.abs(np.log(ours / theirs)) < 2e-3) > 0.98
+
+
+def test_refinement_by_rendering_alone(made, tmp_path, monkeypatch):
+    from recon4d.refine import polish
+
+    monkeypatch.setattr(polish, "RENDER", replace(polish.RENDER, steps=12))
+    workspace = scene(made, tmp_path / "scene")
+    record = refine.run(workspace, RefineOptions(method="render"))
+    before, after = (errors(made, workspace, unit)[0] for unit in ("mesh", "refine"))
+    assert np.mean(after) < np.mean(before)
+    assert record.summary["method"] == "render"
+
+
+def test_refinement_as_published(made, tmp_path, monkeypatch):
+    from recon4d.refine import reference
+
+    short = reference.ReferenceSettings(network_steps=0, steps=10)
+    monkeypatch.setattr(reference, "ReferenceSettings", lambda: short)
+    workspace = scene(made, tmp_path / "scene")
+    refine.run(workspace, RefineOptions(method="reference"))
+    name = made.trajectory.names[0]
+    before, after = (workspace.scene_depth(name, unit).depth for unit in ("mesh", "refine"))
+    moved = np.abs(np.log(after / before))
+    assert 0 < np.median(moved) < 0.05
+
+
+def test_a_polish_is_taken_where_it_is_asked_for(made, tmp_path, monkeypatch):
+    from recon4d.refine import polish
+
+    asked = []
+
+    def polished(problem, pictures, start, settings, rasterizer):
+        asked.append(len(pictures.views))
+        return polish.Polished(start + 0.01, True, 0.2, 0.1)
+
+    monkeypatch.setattr(polish, "polish", polished)
+    plain, workspace = scene(made, tmp_path / "plain"), scene(made, tmp_path / "scene")
+    refine.run(plain, RefineOptions(profile="fast"))
+    assert asked == []
+    refine.run(workspace, RefineOptions(profile="fast", polish=True))
+    assert len(asked) >= COUNT
+    name = made.trajectory.names[3]
+    one, other = (w.scene_depth(name, "refine").depth for w in (plain, workspace))
+    assert np.median(np.log(one / other)) == pytest.approx(0.01, abs=1e-4)
+
+
+def test_a_wrong_focal_length_is_corrected(made, tmp_path):
+    off = replace(made.scene.camera, fx=1.02 * made.scene.camera.fx, fy=1.02 * made.scene.camera.fy)
+    trajectory = replace(made.trajectory, cameras=(off,) * COUNT)
+    workspace = scene(made, tmp_path / "scene", trajectory=trajectory)
+    record = refine.run(workspace, RefineOptions(cameras=True))
+    told = record.summary["cameras"]
+    assert told["changed"], told["reason"]
+    focal = workspace.trajectory().cameras[0].fx
+    assert abs(focal - made.scene.camera.fx) < 0.6 * abs(off.fx - made.scene.camera.fx)
+    assert workspace.unrefined_trajectory().cameras[0].fx == off.fx
+    assert not list(workspace.unit_dir("refine").glob("*corrected*"))
+
+
+def test_true_cameras_stay(made, tmp_path):
+    workspace = scene(made, tmp_path / "scene")
+    record = refine.run(workspace, RefineOptions(profile="fast", cameras=True))
+    assert not record.summary["cameras"]["changed"]
+    poses, own = workspace.unrefined_trajectory(), workspace.trajectory()
+    np.testing.assert_array_equal(own.cam_from_world.matrix, poses.cam_from_world.matrix)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (RefineOptions(workers=0), r"--refine\.workers is 0, at least 1 is expected"),
+        (RefineOptions(cameras=True, method="render"), r"--refine\.cameras works with --refine\.method gn only"),
+        (RefineOptions(polish=True, method="reference"), r"--refine\.polish follows --refine\.method gn"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, said):
+    with pytest.raises(OptionsError, match=f"^refine: {said}"):
+        refine.check_options(options)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert refine.torch_device(RefineOptions()) == "cpu"
+    with pytest.raises(OptionsError, match=r"--refine\.device is cuda, and PyTorch sees no GPU"):
+        refine.check_options(RefineOptions(device="cuda"))
