@@ -19,6 +19,7 @@ from recon4d.view.drawing import FAINT, INK, legend, paper, resized, tag, write
 
 MARGIN, GAP, HEAD, FOOT, PLOT = 28, 8, 84, 44, 190
 AXIS_LEFT, AXIS_BOTTOM = 70, 40
+LEAST_SHOWN = 1e-3  # of the largest term
 NOTHING = (40, 42, 48)
 ALIKE, UNLIKE = (34, 36, 42), (240, 170, 70)
 TERM_COLORS = ((240, 170, 70), (92, 148, 222), (92, 184, 132), (204, 112, 190), (150, 152, 158))
@@ -110,13 +111,15 @@ def _unlike_picture(values: np.ndarray) -> np.ndarray:
 def _plot(page: np.ndarray, top: int, curves: Mapping[str, np.ndarray]) -> None:
     steps = max(len(values) for values in curves.values())
     highest = max(float(np.max(values)) for values in curves.values())
+    highest = max(highest, 1e-6)
     axes = Axes(
         MARGIN + AXIS_LEFT,
         top,
         page.shape[1] - 2 * MARGIN - AXIS_LEFT,
         PLOT,
         (0, max(steps - 1, 1)),
-        (0.0, 1.05 * highest or 1.0),
+        (LEAST_SHOWN * highest, 1.5 * highest),
+        log_y=True,
     )
     axes.draw(page, whole_x=True)
     for values, color in zip(curves.values(), TERM_COLORS):
