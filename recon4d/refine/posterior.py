@@ -16,8 +16,8 @@ def spread_sigma(refined: Refined, level: float) -> np.ndarray:
     """(H, W) float32 standard deviation of log inverse depth, as the energy's curvature has it.
 
     Where springs of strength k tie a grid together on which every pixel is held by h, one pixel's variance is that of
-    the lattice,  ln(1 + 32 k / h) / (4 pi k), which is about 1 / h where they are weak: the Green function of the
-    square lattice at its origin (for large k / h; Economou, Green's functions in quantum physics, section 5.3.2).
+    the lattice,  ln(1 + 32 k / h) / (4 pi k) for large k / h, and never more than its own, 1 / h: the Green function of
+    the square lattice at its origin (Economou, Green's functions in quantum physics, section 5.3.2).
 
     Args:
         level: the pull towards the prior, which holds every pixel a little.
@@ -29,5 +29,5 @@ def spread_sigma(refined: Refined, level: float) -> np.ndarray:
     right, down = refined.right, refined.down
     strength = 0.25 * (right + down + np.roll(right, 1, axis=1) + np.roll(down, 1, axis=0))
     strength = np.maximum(cv2.blur(strength.astype(np.float32), size), 1e-3 * held)
-    variance = np.log1p(32 * strength / held) / (4 * math.pi * strength)
+    variance = np.minimum(np.log1p(32 * strength / held) / (4 * math.pi * strength), 1 / held)
     return CHAINED * np.sqrt(variance)
