@@ -57,9 +57,17 @@ def _mesh(s: Summary) -> str:
 def _refine(s: Summary) -> str:
     if not s["refined"]:
         return f"nothing refined: {s['why_not']}"
+    before, after = s["energy_before"], s["energy_after"]
+    gains = [
+        f"{term} {100 * (after[term] / before[term] - 1):+.0f} %"
+        for term in ("photometric", "depth", "opinions")
+        if before[term]
+    ]
     return (
-        f"{s['refined']} of {s['frames']} frames at {s['size']}; energy {100 * s['energy_left']:.0f} % of before, "
-        f"depth moved by {100 * s['moved_median']:.1f} % (median), sigma {100 * s['sigma_median']:.1f} %"
+        f"{s['refined']} of {s['frames']} frames at {s['size']}: energy {', '.join(gains)}, in all "
+        f"{100 * (s['energy_left'] - 1):+.0f} %; windows alike (ZNCC) {s['alike']['before']:.3f} before, "
+        f"{s['alike']['after']:.3f} after; depth moved by {100 * s['moved_median']:.1f} % (median), now known to "
+        f"{100 * s['sigma_median']:.1f} %"
     )
 
 
