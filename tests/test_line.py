@@ -64,7 +64,7 @@ def test_refinement_brings_depth_closer_to_the_truth(reconstructed):
     assert after["static"]["abs_rel"] < 0.9 * before["static"]["abs_rel"]
     assert after["moving"]["abs_rel"] < 1.05 * before["moving"]["abs_rel"]
     assert found["refine"]["temporal"]["flicker_median"] < found["align"]["temporal"]["flicker_median"]
-    assert "energy" in reconstructed.output
+    assert "energy photometric" in reconstructed.output
 
 
 def test_second_run_does_nothing_and_says_so(reconstructed):
