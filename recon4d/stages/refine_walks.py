@@ -147,10 +147,13 @@ class Walks:
         return by_reference(problem, self._colors(i), points, self._style, seed=i)
 
     def solved(self, prepared: Sequence[tuple[Problem, np.ndarray | None]], device: str) -> list[Refined]:
-        """The answers to several frames' problems at once, on a device of PyTorch."""
+        """The answers to several frames' problems at once, on a device of PyTorch; pictures of several sizes by us."""
         from recon4d.refine.batched import refine_batch
 
         problems, starts = zip(*prepared)
+        sizes = {view.grey.shape for problem in problems for view in (problem.own, *problem.views)}
+        if len(sizes) > 1:
+            return [refine(problem, self._style, start, self._plan.steps) for problem, start in prepared]
         return refine_batch(problems, self._style, starts, self._plan.steps, device)
 
     def depth_ratio(self, i: int) -> float:
