@@ -190,6 +190,8 @@ def stale_units(workspace: Workspace) -> dict[str, str]:
             newer = [name for name, key in record.inputs.items() if _key_of(workspace, name) != key]
             older = [name for name in record.inputs if name in stale]
             other = _other_depths(record, workspace.depth_sources())
+            if stage in ("fuse", "export") and workspace.surface_unit() not in record.inputs:
+                other = f"{workspace.surface_unit()} came to it"
             if newer:
                 stale[unit] = f"{', '.join(newer)} changed since"
             elif other:

@@ -57,7 +57,7 @@ def errors(made: Made, workspace: Workspace, unit: str) -> tuple[np.ndarray, np.
 
 
 def files_of(workspace: Workspace) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(workspace.unit_dir("refine").iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(workspace.unit_dir("refine").glob("*.*"))}
 
 
 # -- what it gains -------------------------------------------------------------------------------------------------
@@ -72,6 +72,13 @@ def test_bent_depth_is_straightened(made, refined):
 def test_what_moves_is_no_worse_than_its_prior(made, refined):
     before, after = (errors(made, refined, unit)[1] for unit in ("mesh", "refine"))
     assert np.mean(after) < 1.02 * np.mean(before)
+
+
+def test_what_moves_is_no_surer_than_its_prior(made, refined):
+    for frame in made.frames[2:-2]:
+        surface, prior = (refined.scene_depth(frame.name, unit) for unit in ("refine", "mesh"))
+        still = np.abs(np.log(surface.depth / prior.depth)) < 1e-6
+        assert (surface.sigma[still] >= 0.99 * prior.sigma[still]).all()
 
 
 def test_true_depth_stays(made, tmp_path):
@@ -102,7 +109,7 @@ def test_the_record_tells_what_was_gained(refined):
 
 def test_walks_are_gone_and_cameras_are_those_of_poses(refined):
     folder = refined.unit_dir("refine")
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == []
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["curves"]
     poses, own = refined.unrefined_trajectory(), refined.trajectory()
     np.testing.assert_array_equal(own.cam_from_world.matrix, poses.cam_from_world.matrix)
     assert (folder / "trajectory.tum").is_file()
@@ -222,6 +229,22 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(made, refined, tmp_pa
     assert all(ours[f"{name}.npz"] == theirs[f"{name}.npz"] for name in made.trajectory.names)
 
 
+def test_a_run_killed_before_its_end_is_published_goes_on(made, refined, tmp_path, monkeypatch):
+    workspace, publish = scene(made, tmp_path / "scene"), Workspace.publish
+
+    def killed(self, part, record):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workspace, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        refine.run(workspace, RefineOptions())
+    monkeypatch.setattr(Workspace, "publish", publish)
+    refine.run(workspace, RefineOptions())
+    ours, theirs = files_of(workspace), files_of(refined)
+    assert all(ours[f"{name}.npz"] == theirs[f"{name}.npz"] for name in made.trajectory.names)
+    assert ours["energies.csv"] == theirs["energies.csv"]
+
+
 def test_profiles_work_at_their_size(made, tmp_path):
     sizes = {}
     for profile in ("fast", "max"):
@@ -238,7 +261,7 @@ def test_measured_sources_come_back_from_their_file(tmp_path):
             self.name, self.kind, self.sensor = name, kind, sensor
 
     class Fit:
-        gain, shift, sigma = np.array([2.0, 2.5]), np.zeros(2), 0.02
+        gain, shift, sigma = np.array([2.0, 2.5]), np.array([0.0, 0.1]), 0.02
 
     class Clip:
         fit = Fit()
@@ -250,10 +273,10 @@ def test_measured_sources_come_back_from_their_file(tmp_path):
 
     primary = Source("net", DepthKind.AFFINE_DISPARITY, False)
     Clip.anchors = (anchor(Source("kinect", DepthKind.METRIC_Z, True)), anchor(Source("mvs", DepthKind.SCENE_Z, False)))
-    write_measured(tmp_path, primary, Clip)
+    write_measured(tmp_path, ["000000", "000003"], primary, Clip)
     found = read_measured(tmp_path)
     assert [item.source for item in found] == ["kinect", "mvs"]  # what only guesses is not among them
-    np.testing.assert_array_equal(found[0].gain, [2.0, 2.5])
+    assert found[0].lines == {"000000": (2.0, 0.0), "000003": (2.5, 0.1)}
     assert found[0].kind is DepthKind.METRIC_Z
 
 
@@ -261,9 +284,11 @@ def test_measured_sources_come_back_from_their_file(tmp_path):
 
 
 def test_frames_solved_together_are_the_same_to_rounding(made, refined, tmp_path, monkeypatch):
-    monkeypatch.setattr(refine, "torch_device", lambda options: "cpu:0")  # what a GPU does, on the CPU
+    monkeypatch.setattr(refine, "_sees_gpu", lambda: True)
+    solved = refine_walks.Walks.solved
+    monkeypatch.setattr(refine_walks.Walks, "solved", lambda self, prepared, device: solved(self, prepared, "cpu"))
     workspace = scene(made, tmp_path / "scene")
-    refine.run(workspace, RefineOptions(profile="default"))
+    refine.run(workspace, RefineOptions(device="cuda"))  # what a GPU does, on the CPU
     for name in made.trajectory.names[::5]:
         ours, theirs = workspace.scene_depth(name, "refine").depth, refined.scene_depth(name, "refine").depth
         assert np.mean(np.abs(np.log(ours / theirs)) < 2e-3) > 0.98
@@ -339,6 +364,7 @@ def test_true_cameras_stay(made, tmp_path):
     [
         (RefineOptions(workers=0), r"--refine\.workers is 0, at least 1 is expected"),
         (RefineOptions(cameras=True, method="render"), r"--refine\.cameras works with --refine\.method gn only"),
+        (RefineOptions(device="cuda", method="render"), r"--refine\.device cuda works with --refine\.method gn only"),
         (RefineOptions(polish=True, method="reference"), r"--refine\.polish follows --refine\.method gn"),
     ],
 )
@@ -348,9 +374,6 @@ def test_options_that_cannot_work_are_refused(options, said):
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert refine.torch_device(RefineOptions()) == "cpu"
+    monkeypatch.setattr(refine, "_sees_gpu", lambda: False)
     with pytest.raises(OptionsError, match=r"--refine\.device is cuda, and PyTorch sees no GPU"):
         refine.check_options(RefineOptions(device="cuda"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import erf
 
 from recon4d.refine.terms import Opinion
 
+CLOSE = 0.05  # relative: chances are those of lying within this of the truth
 UNCONFIRMED = 0.3  # chance of depth that no opinion shares
 
 
@@ -18,3 +21,8 @@ def shared_chance(x: np.ndarray, opinions: Sequence[Opinion]) -> np.ndarray:
         away = (x - opinion.x) / (2 * opinion.sigma)
         chance = np.maximum(chance, opinion.chance * np.exp(-0.5 * np.nan_to_num(away) ** 2))
     return np.where(np.isfinite(x), chance, np.float32(0)).astype(np.float32)
+
+
+def prior_chance(sigma: np.ndarray) -> np.ndarray:
+    """The same of depth that is nothing but its prior's, from the relative standard deviation that claims."""
+    return erf(CLOSE / (math.sqrt(2) * np.maximum(sigma, 1e-6))).astype(np.float32)

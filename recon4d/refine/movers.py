@@ -13,6 +13,7 @@ from recon4d.refine.terms import Opinion
 HELD_SIGMA, HELD_CHANCE = 0.02, 0.97  # of the prior where it moves
 TEMPORAL_SIGMA, TEMPORAL_CHANCE = 0.02, 0.8  # of the mean of the frames before and after
 RETURN_PX, RETURN_SHARE = 0.5, 0.05  # a flow must come back to within this, and this share of its length
+LEAST_PX = 16  # of a picture's shorter side
 ONE_SURFACE = 0.1  # of x, between the frames before and after
 
 
@@ -28,7 +29,7 @@ def held_at_prior(problem: Problem, moving: np.ndarray, temporal: Opinion | None
     return replace(problem, static=problem.static * still, opinions=opinions)
 
 
-def temporal_opinion(greys: Sequence[np.ndarray], before: np.ndarray, after: np.ndarray) -> Opinion:
+def temporal_opinion(greys: Sequence[np.ndarray], before: np.ndarray, after: np.ndarray) -> Opinion | None:
     """Where the optical flow says it: the mean of a pixel's depth in the frame before and in the one after.
 
     Something that nears steadily is not held back by that: its depth is the mean, too.
@@ -36,8 +37,14 @@ def temporal_opinion(greys: Sequence[np.ndarray], before: np.ndarray, after: np.
     Args:
         greys: pictures (h, w) of the frame before, the frame, and the one after, grey levels.
         before, after: (h, w) log inverse depth of the other two, NaN where they have none.
+
+    Returns:
+        None where the pictures are too small for a flow.
     """
     import cv2
+
+    if min(before.shape) < LEAST_PX:
+        return None
 
     previous, own, following = (np.nan_to_num(grey).clip(0, 255).astype(np.uint8) for grey in greys)
     seen, sure = [], np.ones(own.shape, dtype=bool)

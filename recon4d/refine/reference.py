@@ -104,6 +104,8 @@ def refine_by_reference(
 
     The same seed gives the same answer on the same machine.
     """
+    if not (np.isfinite(prior) & (prior > 0)).any():
+        return ByReference(prior, [])
     search = _Search(frame, prior, views, points, settings, rasterizer)
     if len(points[1]) and settings.network_steps:
         search.bend(watch)

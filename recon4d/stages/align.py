@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from recon4d.stages.align_report import FitRow, HeldOutErrors
     from recon4d.stages.levelling import Levelling
 
-VERSION = 4
+VERSION = 5
 SURFACE_FRAMES = 40  # whose aligned depth is looked at for the ground and for planes
 TIMES_USUAL_ERROR = 3.0  # the median reprojection error: points on what moves fit the static cameras worse
 SEED = 0  # of which sparse points are held out
@@ -184,7 +184,7 @@ def _work(workspace: Workspace, options: AlignOptions, sources: list[str], part:
         lambda name, made: write_scene_depth(part.path / f"{name}.npz", made),
     )
     write_fits(part.path / "fits.csv", rows)
-    write_measured(part.path, primary, clip)
+    write_measured(part.path, trajectory.names, primary, clip)
     levelling = _level(workspace, trajectory, views, options, part)
     scale = _scale(workspace, trajectory, clip, primary, levelling, options, part)
     held = held_out_errors(frames, clip, rows, primary.sensor)

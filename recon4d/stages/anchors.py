@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from recon4d.scene.depth import DepthKind
 
@@ -26,11 +25,10 @@ class MeasuredDepth:
     source: str
     kind: DepthKind
     sigma: float  # relative, where it is no mistake
-    gain: np.ndarray  # (N,) of each frame, see `DepthKind`
-    shift: np.ndarray
+    lines: dict[str, tuple[float, float]]  # frame -> gain and shift, see `DepthKind`
 
 
-def write_measured(folder: Path, primary: SourceDepth, clip: ClipAlignment) -> None:
+def write_measured(folder: Path, names: Sequence[str], primary: SourceDepth, clip: ClipAlignment) -> None:
     """Write the sources of a clip that measure, in the order they were given."""
     sources = [(primary, clip.fit, PRIMARY_SIGMA), *((a.source, a.fit, a.sigma) for a in clip.anchors)]
     entries = [
@@ -38,8 +36,7 @@ def write_measured(folder: Path, primary: SourceDepth, clip: ClipAlignment) -> N
             "source": source.name,
             "kind": source.kind.value,
             "sigma": sigma,
-            "gain": np.asarray(fit.gain).tolist(),
-            "shift": np.asarray(fit.shift).tolist(),
+            "lines": {name: [float(a), float(b)] for name, a, b in zip(names, fit.gain, fit.shift)},
         }
         for source, fit, sigma in sources
         if source.sensor or source.kind is DepthKind.SCENE_Z
@@ -55,8 +52,7 @@ def read_measured(folder: Path) -> list[MeasuredDepth]:
             entry["source"],
             DepthKind(entry["kind"]),
             entry["sigma"],
-            np.array(entry["gain"]),
-            np.array(entry["shift"]),
+            {name: (gain, shift) for name, (gain, shift) in entry["lines"].items()},
         )
         for entry in entries
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 VERSION = 1
 Method = Literal["gn", "render", "reference"]
 BYTES_AT_WORK = 1200  # per pixel of a frame at work: grids of the energy and costs of the sweep
+BYTES_AT_END = 170  # per pixel of the picture's own size
 BATCH = 8  # frames at once on a GPU
 UNCORRECTED = "uncorrected"  # folder in the part: the walk that cameras are corrected with
 
@@ -44,8 +46,9 @@ class RefineOptions:
     cameras: bool = False
     """Also correct poses and focal length, where the pictures ask for it: one walk more. It pays where structure from
     motion is a little off on still scenes; it is not taken where views that judge do not confirm it."""
-    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata=NOT_IN_KEY)
-    """Where the energy is reckoned; auto: on a GPU that PyTorch can use, else on the CPU. The same to rounding."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the energy is reckoned: by our own loops on all cores, or on a GPU that PyTorch can use. The same to
+    rounding."""
     workers: int | None = field(default=None, metadata=NOT_IN_KEY)
     """Frames made at once on the CPU; without it one per core, or fewer where memory is short. No other result."""
 
@@ -62,23 +65,24 @@ def check_options(options: RefineOptions) -> None:
         raise OptionsError(
             f"refine: --refine.polish follows --refine.method gn, and {options.method} renders already: leave one out"
         )
-    if options.device == "cuda" and torch_device(options) == "cpu":
-        raise OptionsError("refine: --refine.device is cuda, and PyTorch sees no GPU here: use auto or cpu")
+    if options.device == "cuda" and options.method != "gn":
+        raise OptionsError(
+            f"refine: --refine.device cuda works with --refine.method gn only, not {options.method}: leave one out"
+        )
+    if options.device == "cuda" and not _sees_gpu():
+        raise OptionsError("refine: --refine.device is cuda, and PyTorch sees no GPU here: use cpu")
 
 
-def torch_device(options: RefineOptions) -> str:
-    """PyTorch's name of the device; "cpu" for our own loops. The other methods are not made for a GPU."""
-    if options.device == "cpu" or options.method != "gn":
-        return "cpu"
+def _sees_gpu() -> bool:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.cuda.is_available()
 
 
 def run(workspace: Workspace, options: RefineOptions, progress: Progress | None = None) -> StageRecord:
     """Refine the surface of every frame."""
     check_options(options)
-    reads = ("mesh", "align", "poses", *(f"depth/{name}" for name in workspace.depth_sources()))
+    reads = ("mesh", "align", "poses", *(f"depth/{item.source}" for item in _measured(workspace)))
     return execute(workspace, "refine", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
 
 
@@ -104,7 +108,6 @@ def energy_style() -> Style:
 
 def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict[str, object]:
     from recon4d.geometry.stereo_views import StereoViews
-    from recon4d.stages.anchors import read_measured
     from recon4d.stages.refine_cameras import as_they_are
 
     trajectory, model = workspace.unrefined_trajectory(), workspace.sparse_model()
@@ -113,12 +116,13 @@ def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict
         still = "no frame sees a surface that another one sees from a place far enough away"
     if still:
         return _passed_on(workspace, trajectory, options, still, part)
-    with workspace.reading("align", "refine") as folder:
-        measured = read_measured(folder)
+    measured = _measured(workspace)
     plan = plan_of(options)
-    width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
-    line = _Line(workspace, measured, plan, options.workers or usual_workers(width * height, BYTES_AT_WORK), part)
-    cameras, device = as_they_are(trajectory, model), torch_device(options)
+    full = trajectory.cameras[0].shape[::-1]
+    width, height = working_size(full, plan.max_size)
+    bytes_each = BYTES_AT_WORK * width * height + BYTES_AT_END * full[0] * full[1]
+    line = _Line(workspace, measured, plan, options.workers or usual_workers(1, bytes_each), part)
+    cameras, device = as_they_are(trajectory, model), options.device
     if options.cameras:
         cameras = line.with_corrected(cameras, device)
     _write_cameras(part, cameras.trajectory)
@@ -131,6 +135,14 @@ def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict
         **({"cameras": cameras.report} if options.cameras else {}),
         **summary,
     }
+
+
+def _measured(workspace: Workspace) -> list[MeasuredDepth]:
+    """The sources that align found to measure."""
+    from recon4d.stages.anchors import read_measured
+
+    with workspace.reading("align", "refine") as folder:
+        return read_measured(folder)
 
 
 def _passed_on(
@@ -178,11 +190,23 @@ class _Line:
         walks = self._walks(cameras, folder)
         self._walk(walks, 0, cameras.trajectory.names, folder, device)
         with self._part.progress.bar("correcting the cameras", 1) as bar:
-            found = corrected(cameras, walks, walks.neighbours(COMPARED), self._part.path)
+            found = corrected(cameras, walks, walks.neighbours(COMPARED), self._part.path, self._workers)
             bar.advance()
+        if not found.report["changed"]:
+            self._keep(folder, cameras.trajectory.names)
         reason = found.report["reason"]
         self._part.progress.say(f"  cameras: {reason}" if reason else f"  cameras: {_told(found.report)}")
         return found
+
+    def _keep(self, folder: Path, names: Sequence[str]) -> None:
+        """Take the walk that cameras were asked with for the first one: they are the same."""
+        from recon4d.stages.refine_walks import walk_folder
+
+        first = self._part.path / walk_folder(0)
+        if not first.exists() and (folder / walk_folder(0)).exists():
+            (folder / walk_folder(0)).rename(first)
+            for name in names:
+                self._part.mark_done(f"{walk_folder(0)}/{name}")
 
     def refined(self, cameras: Cameras, device: str) -> dict[str, object]:
         """Write the surface of every frame; key numbers of the clip."""
@@ -195,14 +219,14 @@ class _Line:
             self._walk(walks, number, names, folder, device)
         finish = Finish(self._workspace, cameras.trajectory, walks, self._style, folder)
         (folder / CURVES).mkdir(exist_ok=True)
-        answers = _Answers(walks, walks.last, names, self._part, device)
+        answers = _Answers(walks, walks.last, names, self._part, self._threads(device))
         label = "agreeing with other frames" if walks.last else "refining each frame"
         row_of = {name: i for i, name in enumerate(names)}
         self._part.each(
             names, label, lambda name: finish.made(row_of[name], answers(name)), finish.write, self._at_once(device)
         )
         summary = finish.summary()
-        for made in (*(walk_folder(number) for number in range(walks.last)), CURVES, UNCORRECTED):
+        for made in (*(walk_folder(number) for number in range(walks.last)), UNCORRECTED):
             shutil.rmtree(folder / made, ignore_errors=True)
         for path in folder.glob("corrected*"):
             path.unlink()
@@ -220,7 +244,7 @@ class _Line:
         place.mkdir(parents=True, exist_ok=True)
         prefix = place.relative_to(self._part.path)
         items = [f"{prefix}/{name}" for name in names]
-        answers = _Answers(walks, number, names, self._part, device, f"{prefix}/")
+        answers = _Answers(walks, number, names, self._part, self._threads(device), f"{prefix}/")
         self._part.each(
             items,
             "refining each frame" if number == 0 else "agreeing with other frames",
@@ -228,6 +252,9 @@ class _Line:
             lambda item, made: write_found(self._part.path / f"{item}.npz", made),
             self._at_once(device),
         )
+
+    def _threads(self, device: str) -> tuple[str, int]:
+        return device, self._workers
 
     def _at_once(self, device: str) -> int:
         return self._workers if device == "cpu" else 1
@@ -237,9 +264,15 @@ class _Answers:
     """The answers of a walk by name: one at a time by our own loops, or many at once on a device."""
 
     def __init__(
-        self, walks: Walks, number: int, names: Sequence[str], part: StagePart, device: str, prefix: str = ""
+        self,
+        walks: Walks,
+        number: int,
+        names: Sequence[str],
+        part: StagePart,
+        where: tuple[str, int],
+        prefix: str = "",
     ) -> None:
-        self._walks, self._number, self._device = walks, number, device
+        self._walks, self._number, (self._device, self._workers) = walks, number, where
         self._row = {name: i for i, name in enumerate(names)}
         self._waiting = [name for name in names if not part.is_done(f"{prefix}{name}")]
         self._ready: dict[str, Answer] = {}
@@ -254,10 +287,14 @@ class _Answers:
         return self._ready.pop(name)
 
     def _solve(self, names: Sequence[str]) -> None:
+        """What is asked of pictures is asked in threads; the device solves."""
         rows = [self._row[name] for name in names]
-        prepared = [self._walks.prepare(self._number, i) for i in rows]
-        for name, i, (problem, _), found in zip(names, rows, prepared, self._walks.solved(prepared, self._device)):
-            self._ready[name] = self._walks.complete(self._number, i, problem, found)
+        with ThreadPoolExecutor(self._workers) as pool:
+            prepared = list(pool.map(lambda i: self._walks.prepare(self._number, i), rows))
+            found = self._walks.solved(prepared, self._device)
+            problems = [problem for problem, _ in prepared]
+            answers = pool.map(lambda *each: self._walks.complete(self._number, *each), rows, problems, found)
+            self._ready |= dict(zip(names, answers))
 
 
 def _told(report: dict[str, object]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from recon4d.formats.arrays import read_arrays, write_arrays
 from recon4d.formats.cameras_json import read_trajectory, write_trajectory
+from recon4d.workspace import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,13 +42,14 @@ def as_they_are(trajectory: Trajectory, model: SparseModel) -> Cameras:
     return Cameras(trajectory, model, np.ones(len(trajectory)), {})
 
 
-def corrected(cameras: Cameras, walks: Walks, neighbours: Sequence[Sequence[int]], part: Path) -> Cameras:
+def corrected(cameras: Cameras, walks: Walks, neighbours: Sequence[Sequence[int]], part: Path, workers: int) -> Cameras:
     """Cameras under which the depth of the first walk makes the frames look most alike; read where they are known."""
-    from recon4d.refine.cameras import correct_cameras
+    from recon4d.refine.cameras import CameraOptions, correct_cameras
 
     names, arrays, told = (part / name for name in FILES)
     if not told.exists():
-        found = correct_cameras(cameras.trajectory, _Frames(walks, len(cameras.trajectory)), neighbours, cameras.model)
+        frames, options = _Frames(walks, len(cameras.trajectory)), CameraOptions(workers=workers)
+        found = correct_cameras(cameras.trajectory, frames, neighbours, cameras.model, options)
         report = found.report
         write_trajectory(names, found.trajectory)
         write_arrays(arrays, points=found.points, depth_ratio=found.depth_ratio)
@@ -57,10 +59,10 @@ def corrected(cameras: Cameras, walks: Walks, neighbours: Sequence[Sequence[int]
             "rotation_deg": float(np.median(report.rotation_deg)),
             "translation": float(np.median(report.translation)),
             "focal_change": float(np.median(report.focal_change)),
-            "unlike": [report.unlike_before, report.unlike_after],
-            "reprojection_px": [report.reprojection_px_before, report.reprojection_px_after],
+            "unlike": _known(report.unlike_before, report.unlike_after),
+            "reprojection_px": _known(report.reprojection_px_before, report.reprojection_px_after),
         }
-        told.write_text(json.dumps(numbers), encoding="utf-8")
+        write_text(told, json.dumps(numbers))
     kept = read_arrays(arrays)
     return Cameras(
         read_trajectory(names),
@@ -68,6 +70,10 @@ def corrected(cameras: Cameras, walks: Walks, neighbours: Sequence[Sequence[int]
         kept["depth_ratio"],
         json.loads(told.read_text(encoding="utf-8")),
     )
+
+
+def _known(*values: float) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values]
 
 
 class _Frames:

@@ -30,6 +30,7 @@ class Made:
 
     mesh: DepthMesh
     curve: dict[str, object]  # for the summary and the page
+    unlike: list[np.ndarray]  # (h, w) 1 - ZNCC before and after, NaN where not seen; of the frames on the page
 
 
 class Finish:
@@ -38,24 +39,25 @@ class Finish:
     def __init__(self, workspace: Workspace, trajectory: Trajectory, walks: Walks, style: Style, part: Path) -> None:
         self._workspace, self._trajectory, self._walks, self._part = workspace, trajectory, walks, part
         self._style = style
+        self._shown = np.unique(np.linspace(0, len(trajectory) - 1, SHOWN).round().astype(int)).tolist()
         options = workspace.need("mesh", "refine").options
         self._cuts = options["max_ratio"], options["min_angle_deg"]
         held = workspace.need("align", "refine").summary.get("held_out")
         self._structure = 1.4826 * held["median"] if held else UNKNOWN_STRUCTURE
 
-    def make(self, i: int) -> Made:
-        """The refined surface of a frame."""
-        return self.made(i, self._walks.walk(self._walks.last, i))
-
     def made(self, i: int, answer: Answer) -> Made:
-        """The same of an answer that is there."""
+        """The refined surface of a frame, from its answer in the last walk."""
         before, after = self._before(i), self._surface(i, answer)
-        return Made(after, _curve(before, after, answer, self._walks.before_and_after(answer)))
+        states = self._walks.before_and_after(answer)
+        unlike = [np.where(s.alike != 0, 1 - s.alike, np.nan).astype(np.float16) for s in states]
+        return Made(after, _curve(before, after, answer, states), unlike if i in self._shown else [])
 
     def write(self, name: str, made: Made) -> None:
         """One file for the surface, one for the numbers."""
-        from recon4d.formats.arrays import write_depth_mesh
+        from recon4d.formats.arrays import write_arrays, write_depth_mesh
 
+        if made.unlike:
+            write_arrays(self._part / CURVES / f"{name}.npz", before=made.unlike[0], after=made.unlike[1])
         (self._part / CURVES / f"{name}.json").write_text(json.dumps(made.curve), encoding="utf-8")
         write_depth_mesh(self._part / f"{name}.npz", made.mesh)
 
@@ -72,6 +74,7 @@ class Finish:
         usual = np.hypot(spread, self._structure)
         origin = np.full(usual.shape, Provenance.MEASURED, dtype=np.uint8)
         sigma = doubted_sigma(usual, answer.found.chance, origin).astype(np.float32)
+        sigma = np.where(answer.problem.static > 0, sigma, np.maximum(sigma, self._walks.prior(i).sigma))
         pictures = self._workspace.picture(name), self._walks.pictures.posed(i)
         prior, view = self._walks.prior(i), self._trajectory[name]
         before = nearer(self._before(i), self._walks.depth_ratio(i))
@@ -103,16 +106,16 @@ class Finish:
 
     def _write_page(self, curves: list[dict], terms: list[str]) -> None:
         """``refine.png``: some frames before and after, and how the energy fell."""
+        from recon4d.formats.arrays import read_arrays, read_depth_mesh
         from recon4d.view.refine_page import RefineRow, write_refine_page
 
-        chosen = np.unique(np.linspace(0, len(curves) - 1, SHOWN).round().astype(int))
         rows = []
-        for i in chosen:
-            answer, name = self._walks.walk(self._walks.last, i), self._trajectory.names[i]
-            states = self._walks.before_and_after(answer)
-            unlike = [np.where(state.alike != 0, 1 - state.alike, np.nan) for state in states]
+        for i in self._shown:
+            name = self._trajectory.names[i]
+            unlike = read_arrays(self._part / CURVES / f"{name}.npz")
+            after = read_depth_mesh(self._part / f"{name}.npz")
             picture, camera = self._workspace.picture(name), self._trajectory[name].camera
-            rows.append(RefineRow(name, picture, camera, self._before(i), self._surface(i, answer), *unlike))
+            rows.append(RefineRow(name, picture, camera, self._before(i), after, unlike["before"], unlike["after"]))
         longest = max(len(curve["steps"]) for curve in curves)
         # A frame that is done keeps its energy while others go on.
         padded = [curve["steps"] + [curve["steps"][-1]] * (longest - len(curve["steps"])) for curve in curves]

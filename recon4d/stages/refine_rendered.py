@@ -32,7 +32,7 @@ def by_rendering(problem: Problem, pictures: tuple[PosedPicture, list[PosedPictu
     from recon4d.refine.polish import RENDER, Pictures, polish
 
     colors = Pictures(pictures[0].rgb, [view.rgb for view in pictures[1]])
-    return _as_refined(problem, style, polish(problem, colors, None, RENDER, _rasterizer()).x)
+    return told_by_energy(problem, style, polish(problem, colors, None, RENDER, _rasterizer()).x)
 
 
 def by_reference(
@@ -57,13 +57,16 @@ def by_reference(
     frame, views = pictures
     found = refine_by_reference(frame, np.exp(-prior), views, (pixels, z), settings, _rasterizer())
     x = np.where(np.isfinite(prior), -np.log(found.z), prior).astype(prior.dtype)
-    return _as_refined(problem, style, x)
+    return told_by_energy(problem, style, x)
 
 
-def _as_refined(problem: Problem, style: Style, x: np.ndarray) -> Refined:
-    """An answer of another method with what our energy has to say of it."""
+def told_by_energy(
+    problem: Problem, style: Style, x: np.ndarray, energies: list[dict[str, float]] | None = None
+) -> Refined:
+    """An answer that did not come from the energy alone, with what that has to say of it."""
     state = FrameEnergy(problem, style).at(x, look_again=True)
-    return Refined(x, state.data, state.right, state.down, state.agreeing, state.alike, [state.energies])
+    steps = [*(energies or []), state.energies]
+    return Refined(x, state.data, state.right, state.down, state.agreeing, state.alike, steps)
 
 
 def _rasterizer() -> CpuRasterizer:

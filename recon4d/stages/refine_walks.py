@@ -11,7 +11,7 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.geometry.stereo_views import StereoViews
-from recon4d.refine.evidence import shared_chance
+from recon4d.refine.evidence import prior_chance, shared_chance
 from recon4d.refine.frame import FrameEnergy, Problem, Refined, RefineView, State, Style, refine
 from recon4d.refine.judged import share_kept
 from recon4d.refine.movers import held_at_prior, temporal_opinion
@@ -19,7 +19,7 @@ from recon4d.refine.terms import Opinion
 from recon4d.refine.votes import Found
 from recon4d.scene.depth import DepthKind
 from recon4d.stages.anchors import MeasuredDepth
-from recon4d.stages.refine_rendered import by_reference, by_rendering, polished
+from recon4d.stages.refine_rendered import by_reference, by_rendering, polished, told_by_energy
 from recon4d.stages.working_pictures import WorkingPictures, working_size
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class Plan:
     polish: bool = False  # a last look by rendering
     method: str = "gn"  # or render, reference
     without: frozenset[str] = frozenset()  # of `PARTS`, left out to see what they are worth
+
+    def __post_init__(self) -> None:
+        assert self.without <= set(PARTS), self.without
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,16 @@ class Walks:
 
     def complete(self, number: int, i: int, problem: Problem, refined: Refined) -> Answer:
         """The answer for a frame whose problem is solved."""
-        if number == self.last and number > 0:
+        last, own = number == self.last, self.prior(i)
+        if last and number > 0:
             refined = self._judged(i, problem, refined)
             if self._plan.polish and self.compared(i):
                 refined = polished(problem, self._colors(i), refined)
-        found = Found(refined.x, shared_chance(refined.x, problem.opinions), refined.alike)
-        return Answer(found, refined, problem)
+            refined = told_by_energy(problem, self._style, refined.x, refined.energies)
+        # What moves keeps its prior, and is no witness for other frames.
+        unmoved = prior_chance(own.sigma) if last else np.float32(0)
+        chance = np.where(problem.static > 0, shared_chance(refined.x, problem.opinions), unmoved).astype(np.float32)
+        return Answer(Found(refined.x, chance, refined.alike), refined, problem)
 
     def _colors(self, i: int) -> tuple[PosedPicture, list[PosedPicture]]:
         return self.pictures.posed(i), [self.pictures.posed(j) for j in self.compared(i)]
@@ -168,9 +175,9 @@ class Walks:
 
     def _judged(self, i: int, problem: Problem, refined: Refined) -> Refined:
         """The answer, as far as views that took no part in it agree that it is better than the prior."""
-        before = self._found[self.last - 1]
         if "judges" in self._plan.without:
             return refined
+        before = self._found[self.last - 1]
         judges = [self._found_view(before, j) for j in self._views.others(i, self._plan.asked)[JUDGE - 1 :: JUDGE]]
         share = share_kept(problem, self._style, refined.x, judges)
         return replace(refined, x=problem.own.x + share * (refined.x - problem.own.x))
@@ -227,7 +234,7 @@ class Walks:
 
     def _temporal(self, i: int, before: Callable[[int], Found]) -> Opinion | None:
         """What the frames next in time say of what moves; None at the ends of the clip."""
-        if not 0 < i < len(self._frames) - 1:
+        if not 0 < i < len(self._frames) - 1 or len({before(j).x.shape for j in (i - 1, i, i + 1)}) > 1:
             return None
         grey = [self.pictures.posed(j).grey().grey for j in (i - 1, i, i + 1)]
         return temporal_opinion(grey, before(i - 1).x, before(i + 1).x)
@@ -282,7 +289,7 @@ class Walks:
 
         depth = self._workspace.depth_map(self._frames[i].name, anchor.source)
         with np.errstate(divide="ignore"):
-            z = z_from_values(depth.values, anchor.gain[i], anchor.shift[i], anchor.kind)
+            z = z_from_values(depth.values, *anchor.lines[self._frames[i].name], anchor.kind)
         valid = depth.valid & np.isfinite(z) & (z > 0)
         height, width = self.pictures.posed(i).camera.shape
         inverse = np.where(valid, 1 / np.where(valid, z, 1), 0)
