@@ -214,10 +214,10 @@ class Workspace:
             return read_recording(folder)
 
     def trajectory(self) -> Trajectory:
-        """Cameras of the frames: the refined ones once `refine` is done, else those of `poses`."""
+        """Cameras of the frames: the refined ones once `refine` is done with these poses, else those of `poses`."""
         from recon4d.formats.cameras_json import read_trajectory
 
-        with self.reading("refine" if self.record("refine") else "poses", "trajectory") as folder:
+        with self.reading("refine" if self._refine_counts() else "poses", "trajectory") as folder:
             return read_trajectory(folder / "cameras.json")
 
     def unrefined_trajectory(self) -> Trajectory:
@@ -292,7 +292,15 @@ class Workspace:
 
     def surface_unit(self) -> str:
         """The unit with the best surfaces so far: ``refine`` if done, else ``mesh``."""
-        return "refine" if self.record("refine") else "mesh"
+        return "refine" if self._refine_counts() else "mesh"
+
+    def _refine_counts(self) -> bool:
+        """Whether refine is done, and of the poses and surfaces that are there now."""
+        record = self.record("refine")
+        if record is None:
+            return False
+        current = {unit: self.record(unit) for unit in ("poses", "mesh")}
+        return all(found is None or record.inputs.get(unit) == found.key for unit, found in current.items())
 
     def depth_mesh(self, name: str, unit: str | None = None) -> DepthMesh:
         """Surface of one frame, from ``mesh`` or ``refine``; without a unit the refined one once `refine` is done."""

@@ -1,9 +1,11 @@
 """The stage refine: what it gains and keeps, resume, threads, clips that cannot be refined, what it writes."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from true_scene import TRUTH_FROM_SCENE, Made, posed_scene
 
 from recon4d.errors import OptionsError
@@ -15,7 +17,7 @@ from recon4d.scene.transforms import Rigid3
 from recon4d.stages import mesh, refine, refine_walks
 from recon4d.stages.anchors import read_measured, write_measured
 from recon4d.stages.refine import RefineOptions
-from recon4d.workspace import Workspace
+from recon4d.workspace import RECORD, Workspace
 
 SIZE, COUNT = (128, 96), 14
 
@@ -349,6 +351,63 @@ def test_a_wrong_focal_length_is_corrected(made, tmp_path):
     assert abs(focal - made.scene.camera.fx) < 0.6 * abs(off.fx - made.scene.camera.fx)
     assert workspace.unrefined_trajectory().cameras[0].fx == off.fx
     assert not list(workspace.unit_dir("refine").glob("*corrected*"))
+
+
+def test_exports_agree_on_corrected_cameras(made, tmp_path):
+    import pycolmap
+
+    from recon4d.formats.colmap_model import with_cameras
+    from recon4d.poses.undistort import pinhole_model
+
+    files = {name: f"{name}.png" for name in made.trajectory.names}
+    model = pinhole_model(None, made.trajectory, dict.fromkeys(files, made.lens()), files)
+    camera = made.scene.camera
+    longer = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
+    poses = made.trajectory.cam_from_world
+    moved = replace(
+        made.trajectory, cameras=(longer,) * COUNT, cam_from_world=Rigid3(poses.rotation, poses.translation + 0.1)
+    )
+    with_cameras(model, moved, np.zeros((0, 3)))
+    model.write(str(tmp_path))
+    again = pycolmap.Reconstruction(str(tmp_path))
+    for image in again.images.values():
+        view = moved[image.name.removesuffix(".png")]
+        np.testing.assert_allclose(image.cam_from_world().matrix(), view.cam_from_world.matrix[:3], atol=1e-9)
+        assert again.cameras[image.camera_id].focal_length_x == pytest.approx(longer.fx)
+
+
+def test_refinement_of_older_poses_no_longer_counts(made, refined, tmp_path):
+    import shutil
+
+    shutil.copytree(refined.root, tmp_path / "scene")
+    workspace = Workspace(tmp_path / "scene")
+    assert workspace.surface_unit() == "refine"
+    record = workspace.record("poses")
+    (workspace.unit_dir("poses") / RECORD).write_text(json.dumps(asdict(replace(record, key="another"))))
+    assert workspace.surface_unit() == "mesh"
+    cameras = workspace.unit_dir("refine") / "cameras.json"
+    cameras.write_text("damaged")
+    assert workspace.trajectory().names == refined.trajectory().names  # those of poses
+
+
+def test_three_frames_under_wrong_poses_stay_as_they_are(made, tmp_path):
+    few = 3
+    short = replace(
+        made.trajectory,
+        names=made.trajectory.names[:few],
+        timestamps_s=made.trajectory.timestamps_s[:few],
+        cam_from_world=made.trajectory.cam_from_world[:few],
+        cameras=made.trajectory.cameras[:few],
+        origin=made.trajectory.origin[:few],
+    )
+    turn = Rotation.from_euler("xyz", [[2, 0, 0], [0, 3, 0], [-2, 0, 2]], degrees=True).as_matrix()
+    poses = short.cam_from_world
+    wrong = Rigid3(turn @ poses.rotation, np.einsum("nij,nj->ni", turn, poses.translation))
+    workspace = scene(made, tmp_path / "scene", depth=None, trajectory=replace(short, cam_from_world=wrong))
+    refine.run(workspace, RefineOptions())
+    for name in short.names:
+        before, after = (workspace.scene_depth(name, unit).depth for unit in ("mesh", "refine"))
+        assert np.mean(np.abs(np.log(after / before)) > 0.05) < 0.1
 
 
 def test_true_cameras_stay(made, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.scene.sparse import SparseModel
+from recon4d.scene.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import pycolmap
@@ -64,6 +65,30 @@ def sparse_from_reconstruction(model: pycolmap.Reconstruction) -> SparseModel:
         pixels=pixels,
         rows=rows,
     )
+
+
+def with_cameras(model: pycolmap.Reconstruction, trajectory: Trajectory, points: np.ndarray) -> None:
+    """Give a model of pinholes other poses, lenses and points, in place.
+
+    Args:
+        trajectory: images are matched by the stems of their names; others keep their pose.
+        points: (P, 3) in the order of `sparse_from_reconstruction`.
+    """
+    import pycolmap
+
+    by_name = {view.name: view for view in trajectory}
+    for image in model.images.values():
+        view = by_name.get(Path(image.name).stem)
+        if view is None or not image.has_pose:
+            continue
+        pose = view.cam_from_world
+        image.frame.set_cam_from_world(
+            image.camera_id, pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
+        )
+        camera = model.cameras[image.camera_id]
+        camera.focal_length_x, camera.focal_length_y = view.camera.fx, view.camera.fy
+    for number, point in zip(sorted(model.points3D), points):
+        model.points3D[number].xyz = point
 
 
 def largest_angles_deg(points: np.ndarray, row: np.ndarray, centres: np.ndarray) -> np.ndarray:

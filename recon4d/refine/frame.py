@@ -85,7 +85,8 @@ def refine(problem: Problem, style: Style, start: np.ndarray | None = None, step
         start: (h, w) log inverse depth, NaN where there is none; the prior when left out.
         steps: of Gauss-Newton, at most.
 
-    The energy never rises: a step that would raise it is halved, or the search ends. It is the sum over pixels of
+    Under one visibility, which is looked up anew every few steps, the energy never rises: a step that would raise it is
+    halved, or the search ends. It is the sum over pixels of
 
         photo  * sum over views of rho(1 - ZNCC of warped windows), where the view sees the pixel
         depth  * sum over views of the squared difference to that view's own depth, in its sigmas (Geman-McClure)
@@ -113,6 +114,7 @@ def refine(problem: Problem, style: Style, start: np.ndarray | None = None, step
         else:
             break
         gain, x, state = state.total - found.total, tried, found
+        assert gain > 0, "the energy rose under one visibility"
         if gain < LEAST_GAIN * state.total:
             break
     energies.append(state.energies)

@@ -34,7 +34,7 @@ def share_kept(problem: Problem, style: Style, x: np.ndarray, judges: list[Refin
     before = energy.at(problem.own.x, look_again=True).alike
     both = (after != 0) & (before != 0)
     if not both.any():
-        return np.ones_like(x)
+        return np.zeros_like(x)
     gain = np.where(both, after - before, 0).astype(np.float32)
     size = NEAR * max(x.shape)
     weight = cv2.GaussianBlur(both.astype(np.float32), (0, 0), size)

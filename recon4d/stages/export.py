@@ -16,6 +16,7 @@ from recon4d._version import __version__
 from recon4d.errors import OptionsError
 from recon4d.progress import Progress
 from recon4d.stages.common import execute
+from recon4d.stages.refine import MOVED_POINTS
 from recon4d.workspace import DONE_LIST, StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
@@ -301,10 +302,14 @@ def _write_colmap(delivery: _Delivery) -> None:
         return
     import pycolmap
 
-    from recon4d.formats.colmap_model import read_reconstruction
+    from recon4d.formats.arrays import read_arrays
+    from recon4d.formats.colmap_model import read_reconstruction, with_cameras
 
     with delivery.workspace.reading("poses", "export"):
         model = read_reconstruction(source)
+    moved = delivery.workspace.unit_dir(delivery.workspace.surface_unit()) / MOVED_POINTS
+    if moved.exists():
+        with_cameras(model, delivery.workspace.trajectory(), read_arrays(moved)["points"])
     turn = delivery.delivered_from_scene
     model.transform(pycolmap.Sim3d(turn.scale, pycolmap.Rotation3d(turn.rotation), turn.translation))
     images = delivery.folder("colmap", "images")

@@ -98,7 +98,7 @@ def _write_manifest(workspace: Workspace, trajectory: Trajectory, part: StagePar
     scale = json.loads((align / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"]
     up = json.loads((align / "world_up.json").read_text(encoding="utf-8"))["levelled_from_scene"]
     levelled = None if up is None else Rigid3.from_matrix(np.array(up))
-    cameras = "../refine/cameras.json" if workspace.record("refine") else "../poses/cameras.json"
+    cameras = "../refine/cameras.json" if workspace.surface_unit() == "refine" else "../poses/cameras.json"
     write_scene(part.path / "scene.json", trajectory, scale, levelled, cameras)
 
 

@@ -28,6 +28,7 @@ Method = Literal["gn", "render", "reference"]
 BYTES_AT_WORK = 1200  # per pixel of a frame at work: grids of the energy and costs of the sweep
 BYTES_AT_END = 170  # per pixel of the picture's own size
 BATCH = 8  # frames at once on a GPU
+MOVED_POINTS = "points.npz"  # the sparse points as corrected cameras see them; only then is it there
 UNCORRECTED = "uncorrected"  # folder in the part: the walk that cameras are corrected with
 
 
@@ -107,6 +108,7 @@ def energy_style() -> Style:
 
 
 def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict[str, object]:
+    from recon4d.formats.arrays import write_arrays
     from recon4d.geometry.stereo_views import StereoViews
     from recon4d.stages.refine_cameras import as_they_are
 
@@ -126,6 +128,8 @@ def _work(workspace: Workspace, options: RefineOptions, part: StagePart) -> dict
     if options.cameras:
         cameras = line.with_corrected(cameras, device)
     _write_cameras(part, cameras.trajectory)
+    if cameras.report.get("changed"):
+        write_arrays(part.path / MOVED_POINTS, points=cameras.model.points)
     summary = line.refined(cameras, device)
     return {
         "profile": options.profile,

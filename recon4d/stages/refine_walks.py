@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 JUDGE = 3  # every third of the frames that could be compared judges instead
 SWEPT_WITH, VOTERS = 10, 30  # other frames that a sweep matches, and that vote
 WITNESSES = 10  # other frames asked whether a frame looks as they do
+MOVING_RIM = 3 / 320  # of the longer side: so far around what moves pixels are a mixture, or miss it
 KEPT_BYTES = 256 << 20  # of pictures and depth in memory
 FRAME_BYTES = 60  # per pixel of them
 ANCHOR_SIGMA = (0.01, 0.05)  # relative, of another depth where it is no mistake: no less, no more than this
@@ -179,7 +180,8 @@ class Walks:
             return refined
         before = self._found[self.last - 1]
         judges = [self._found_view(before, j) for j in self._views.others(i, self._plan.asked)[JUDGE - 1 :: JUDGE]]
-        share = share_kept(problem, self._style, refined.x, judges)
+        # With very few frames all take part; judged by those is better than by none.
+        share = share_kept(problem, self._style, refined.x, judges or list(problem.views))
         return replace(refined, x=problem.own.x + share * (refined.x - problem.own.x))
 
     @property
@@ -228,7 +230,11 @@ class Walks:
             # What a mask takes out, or nobody measured, is no witness: it counts as hidden.
             depths.append(np.where(sure, np.exp(np.where(sure, found.x, 0)), np.inf).astype(np.float32))
             pictures.append(self.pictures.posed(j))
+        import cv2
+
         moving = known & ~looks_static(self.pictures.posed(i), inverse, own.alike, pictures, depths)
+        rim = 2 * round(MOVING_RIM * max(moving.shape)) + 1
+        moving = cv2.dilate(moving.astype(np.uint8), np.ones((rim, rim), dtype=np.uint8)) > 0
         ignored = self.pictures.ignored(i)
         return moving if ignored is None else moving | ignored
 
