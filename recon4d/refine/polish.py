@@ -40,12 +40,12 @@ class PolishSettings:
     held_out: int = 4  # every so many views one judges, and is not fitted
     blurs: tuple[float, ...] = (0.8,)  # standard deviation, of both pictures; an equal part of the steps for each
     scales: tuple[int, ...] = (1,)  # vertices between knots of the fields whose sum moves the mesh
-    stiffness: float = 2000.0  # of springs, against a cost of 0..1 of a pixel
+    stiffness: float = 1000.0  # of springs, against a cost of 0..1 of a pixel
     jump: float = 0.01  # of x from pixel to pixel, beyond which a spring gives way
     seed: int = 0
 
 
-RENDER = PolishSettings(steps=600, rate=1e-2, reach=None, blurs=(4.0, 2.0, 0.8), scales=(1, 4, 16))
+RENDER = PolishSettings(steps=600, rate=1e-2, reach=None, stiffness=2000.0, blurs=(4.0, 2.0, 0.8), scales=(1, 4, 16))
 
 
 @dataclass(frozen=True)
