@@ -22,11 +22,11 @@ from recon4d.refine.reference import ReferenceSettings, refine_by_reference
 from recon4d.render.cpu_rasterizer import CpuRasterizer
 from recon4d.stages.evaluate import EvaluateOptions
 from recon4d.stages.evaluate_pairs import Pairs
+from recon4d.stages.refine_walks import POINT_ERROR_PX, POINT_TRACK
 from recon4d.stages.working_pictures import WorkingPictures
 
 STEP = 0.1  # of log depth between neighbouring pixels of the truth: a silhouette
 NEAR_PX = 5
-POINT_ERROR_PX, POINT_TRACK = 2.0, 3  # of points that the published method is given
 VIEWS = 8
 
 

@@ -43,9 +43,7 @@ POINT_ERROR_PX, POINT_TRACK = 2.0, 3  # of points that count
 POINT_NEAR = 0.15  # of x, between a point and the prior
 LISTENED_TO = 0.4  # chance of depth in other frames
 SIGMA_AT_CHANCE = 0.02  # of x in other frames, divided by its chance
-
-
-PARTS = ("hiding", "sweep", "votes", "judges")
+PARTS = ("hiding", "sweep", "votes", "judges")  # of a walk that can be left out, see `Plan`
 
 
 @dataclass(frozen=True)
