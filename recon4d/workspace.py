@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recon4d.scene.cloud import PointCloud
     from recon4d.scene.depth import DepthMap, SceneDepth
     from recon4d.scene.mesh import DepthMesh, TriMesh
+    from recon4d.scene.motion import FrameMotion
     from recon4d.scene.recording import Recording
     from recon4d.scene.scene4d import Scene4D
     from recon4d.scene.sparse import SparseModel
@@ -289,6 +290,13 @@ class Workspace:
 
         with self.reading(unit, "scene_depth") as folder:
             return read_scene_depth(folder / f"{name}.npz")
+
+    def motion(self, name: str) -> FrameMotion:
+        """What moves in a frame."""
+        from recon4d.formats.arrays import read_motion
+
+        with self.reading("motion", "motion") as folder:
+            return read_motion(folder / f"{name}.npz")
 
     def surface_unit(self) -> str:
         """The unit with the best surfaces so far: ``refine`` if done, else ``mesh``."""

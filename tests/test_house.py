@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "poses": {"scene", "geometry", "formats"},
     "depth": {"scene", "geometry", "formats"},
     "metric": {"scene", "geometry", "formats"},
+    "motion": {"scene", "geometry", "formats"},
     "render": {"scene", "geometry"},
     "refine": {"scene", "geometry", "render"},
     "fill": {"scene", "geometry", "render"},

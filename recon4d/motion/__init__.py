@@ -1,0 +1,1 @@
+"""What moves: optical flow, evidence of motion, objects and their tracks, scene flow."""
