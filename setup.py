@@ -12,7 +12,16 @@ VERSION = re.search(r'"(.+)"', (HERE / "recon4d" / "_version.py").read_text(enco
 EXTRAS = {
     "exr": ["OpenEXR>=3.2"],
     "gpu": ["ninja"],
-    "dev": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.6", "plyfile>=1.0"],
+    "onnx": ["onnxruntime>=1.17"],
+    "dev": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "ruff>=0.6",
+        "plyfile>=1.0",
+        "onnxruntime>=1.17",
+        "onnx>=1.16",
+    ],
 }
 EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
 

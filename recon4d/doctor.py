@@ -39,6 +39,7 @@ REQUIRED = (
 )
 OPTIONAL = (
     Package("OpenEXR", "OpenEXR", "EXR depth files", "BSD-3", "pip install 'recon4d[exr]'"),
+    Package("onnxruntime", "onnxruntime", "flow and segmentation models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
     Package(
         "nvdiffrast",
         "nvdiffrast",

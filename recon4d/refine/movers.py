@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from recon4d.geometry.flow_check import checked_flow
 from recon4d.refine.frame import Problem
 from recon4d.refine.terms import Opinion
 
 HELD_SIGMA, HELD_CHANCE = 0.02, 0.97  # of the prior where it moves
 TEMPORAL_SIGMA, TEMPORAL_CHANCE = 0.02, 0.8  # of the mean of the frames before and after
-RETURN_PX, RETURN_SHARE = 0.5, 0.05  # a flow must come back to within this, and this share of its length
 LEAST_PX = 16  # of a picture's shorter side
 ONE_SURFACE = 0.1  # of x, between the frames before and after
 
@@ -49,12 +49,10 @@ def temporal_opinion(greys: Sequence[np.ndarray], before: np.ndarray, after: np.
     previous, own, following = (np.nan_to_num(grey).clip(0, 255).astype(np.uint8) for grey in greys)
     seen, sure = [], np.ones(own.shape, dtype=bool)
     for other, x in ((previous, before), (following, after)):
-        there, back = _flow(own, other), _flow(other, own)
+        there = _flow(own, other)
+        sure &= np.isfinite(checked_flow(there, _flow(other, own))[..., 0])
         column, row = there[..., 0] + np.arange(own.shape[1]), there[..., 1] + np.arange(own.shape[0])[:, None]
         column, row = column.astype(np.float32), row.astype(np.float32)
-        returned = cv2.remap(back, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1e6)
-        error = np.linalg.norm(there + returned, axis=-1)
-        sure &= error < RETURN_PX + RETURN_SHARE * np.linalg.norm(there, axis=-1)
         seen.append(cv2.remap(x, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan))
     with np.errstate(invalid="ignore"):
         sure &= np.abs(seen[0] - seen[1]) < ONE_SURFACE  # False where either has no depth
