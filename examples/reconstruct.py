@@ -21,9 +21,9 @@ def main(clip: str, depth: str, out: str) -> None:
         f"background: {len(scene.static)} points; one unit is {scene.metres_per_unit or 'an unknown number of'} metres"
     )
     for name in scene.names[:3]:
-        cloud = scene.frame(name)
+        moving = scene.moving(name)
         centre = scene.trajectory[name].cam_from_world.inverse().translation
-        print(f"frame {name}: {len(cloud)} points, camera at {centre.round(3)}")
+        print(f"frame {name}: {len(moving)} moving points, camera at {centre.round(3)}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from recon4d.scene.motion import FrameMotion
     from recon4d.scene.recording import Recording
     from recon4d.scene.scene4d import Scene4D
+    from recon4d.scene.scene_flow import SceneFlow
     from recon4d.scene.sparse import SparseModel
     from recon4d.scene.trajectory import Trajectory
     from recon4d.scene.windows import DepthWindows, OverlapPair
@@ -332,18 +333,27 @@ class Workspace:
             return read_mesh(folder / "static_mesh.ply")
 
     def scene(self) -> Scene4D:
-        """The whole result; clouds of single frames are read when asked for."""
+        """The whole result; what moves in a frame is read when asked for."""
         from recon4d.formats.scene_json import read_scene
 
         with self.reading("fuse", "scene") as folder:
-            return replace(read_scene(folder / "scene.json"), frame=self.frame_cloud)
+            return replace(read_scene(folder / "scene.json"), moving=self.moving_cloud)
 
-    def frame_cloud(self, name: str) -> PointCloud:
-        """All points of one frame, world frame, scene units."""
+    def moving_cloud(self, name: str) -> PointCloud:
+        """What moves in a frame, world frame, scene units; maybe no points."""
         from recon4d.formats.ply import read_cloud
+        from recon4d.formats.scene_json import MOVING
 
-        with self.reading("fuse", "frame_cloud") as folder:
-            return read_cloud(folder / "frames" / f"{name}.ply")
+        with self.reading("fuse", "moving_cloud") as folder:
+            return read_cloud(folder / MOVING.format(name=name))
+
+    def scene_flow(self, name: str) -> SceneFlow:
+        """Where the pixels of a frame go in the world until the next frame, and where they came from."""
+        from recon4d.formats.arrays import read_scene_flow
+        from recon4d.formats.scene_json import SCENE_FLOW
+
+        with self.reading("fuse", "scene_flow") as folder:
+            return read_scene_flow(folder / SCENE_FLOW.format(name=name))
 
 
 def write_text(path: Path, text: str) -> None:

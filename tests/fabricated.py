@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from recon4d.formats.arrays import write_depth_mesh
 from recon4d.formats.cameras_json import write_trajectory
 from recon4d.formats.pictures import write_picture
 from recon4d.formats.ply import write_cloud, write_mesh
-from recon4d.formats.scene_json import write_scene
+from recon4d.formats.scene_json import MOVING, write_scene
 from recon4d.geometry.grid_surface import free_surface
 from recon4d.geometry.meshing import cut_silhouettes, grid_normals
 from recon4d.scene.camera import Camera
@@ -24,7 +25,8 @@ from recon4d.workspace import StageRecord, Workspace
 METRES_PER_UNIT = 2.0
 # World: x right, y down, z forward; the floor is the plane y = 1. Levelled: (x, y, z) -> (x, z, 1 - y), floor at 0.
 LEVELLED_FROM_SCENE = Rigid3(np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), np.array([0, 0, 1.0]))
-BALL, RADIUS = np.array([0.3, 0.5, 3.0]), 0.5
+BALL, RADIUS = np.array([0.3, 0.5, 3.0]), 0.5  # what "moves", though it stays
+STILL = "000003"  # in this frame nothing moves
 
 
 def fabricated_trajectory(frames: int, width: int, height: int) -> Trajectory:
@@ -97,10 +99,13 @@ def fabricate(root: Path, frames: int = 4, width: int = 64, height: int = 48, kn
         )
 
     def fuse(folder: Path) -> None:
-        (folder / "frames").mkdir()
+        (folder / "moving").mkdir()
         clouds = [frame_cloud(view, meshes[view.name], rendered[view.name][0]) for view in trajectory]
         for name, cloud in zip(trajectory.names, clouds):
-            write_cloud(folder / "frames" / f"{name}.ply", cloud)
+            on_ball = np.abs(np.linalg.norm(cloud.points - BALL, axis=1) - RADIUS) < 1e-3
+            shown = on_ball & (name != STILL)
+            moving = replace(cloud[shown], object_id=np.ones(shown.sum()))
+            write_cloud(folder / MOVING.format(name=name), moving)
         write_cloud(folder / "static.ply", PointCloud.concatenate(clouds)[::2])
         first = trajectory[trajectory.names[0]]
         surface = free_surface(meshes[first.name], first)

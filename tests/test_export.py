@@ -27,12 +27,12 @@ def deliver(points: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Workspace:
     workspace = fabricate(tmp_path_factory.mktemp("export") / "scene")
-    run(workspace, ExportOptions(max_points=700))
+    run(workspace, ExportOptions(max_points=250))
     return workspace
 
 
 def test_clouds_are_delivered_in_metres_and_z_up(exported):
-    for name in ("static", "frames/000003"):
+    for name in ("moving/000006", "static"):
         before = read_cloud(exported.root / "fuse" / f"{name}.ply")
         after = read_cloud(exported.root / "export/ply" / f"{name}.ply")
         np.testing.assert_allclose(after.points, deliver(before.points), atol=1e-5)
@@ -41,6 +41,12 @@ def test_clouds_are_delivered_in_metres_and_z_up(exported):
         for field in ("colors", "confidence", "provenance", "object_id"):
             np.testing.assert_array_equal(getattr(after, field), getattr(before, field))
     assert after.points[:, 2].min() == pytest.approx(0.0, abs=1e-4)  # the floor
+
+
+def test_a_frame_in_which_nothing_moves_has_an_empty_cloud(exported):
+    cloud = read_cloud(exported.root / "export/ply/moving/000003.ply")
+    assert cloud.points.shape == (0, 3)
+    assert len(list((exported.root / "export/ply/moving").iterdir())) == 4
 
 
 def test_frame_meshes_wear_the_picture_and_face_the_camera(exported):
@@ -65,12 +71,16 @@ def test_frame_meshes_wear_the_picture_and_face_the_camera(exported):
 def test_playing_glb_opens_in_trimesh_and_agrees_with_the_ply(exported):
     trimesh = pytest.importorskip("trimesh")
     scene = trimesh.load(exported.root / "export/glb/scene.glb")
-    assert sorted(scene.graph.nodes_geometry) == ["000000", "000003", "000006", "000009", "static"]
+    assert sorted(scene.graph.nodes_geometry) == ["000000", "000006", "000009", "static"]  # in 000003 nothing moves
     turn, geometry = scene.graph["static"]
     seen = trimesh.transform_points(scene.geometry[geometry].vertices, turn)
     x, y, z = read_cloud(exported.root / "export/ply/static.ply").points.T
     np.testing.assert_allclose(seen, np.stack([x, z, -y], axis=-1), atol=1e-4)
-    assert [len(item.vertices) for key, item in scene.geometry.items() if key != "static"] == [700] * 4
+    counts = {key: len(item.vertices) for key, item in scene.geometry.items() if key != "static"}
+    moving = {name: len(exported.moving_cloud(name)) for name in exported.trajectory().names}
+    assert moving["000003"] == 0
+    assert moving["000009"] > 250
+    assert counts == {name: min(count, 250) for name, count in moving.items() if count}
 
 
 def test_meshes_as_glb_open_in_open3d(exported):

@@ -142,6 +142,18 @@ def test_empty_frames_show_nothing_and_one_frame_needs_no_animation(tmp_path):
     empty = PointCloud.concatenate([])
     write_cloud_sequence(tmp_path / "a.glb", ["a", "b"], [0.0, 1.0], {"a": CLOUDS["000000"], "b": empty}.get)
     assert [node["name"] for node in Glb(tmp_path / "a.glb").json["nodes"]] == ["scene", "a"]
+    first = {"a": empty, "b": CLOUDS["000000"], "c": empty}
+    write_cloud_sequence(tmp_path / "b.glb", list(first), [0.0, 1.0, 3.0], first.get, CLOUDS["000003"])
+    glb = Glb(tmp_path / "b.glb")
+    assert [node["name"] for node in glb.json["nodes"]] == ["scene", "static", "b"]
+    (sampler,) = glb.json["animations"][0]["samplers"]
+    np.testing.assert_array_equal(glb.array(sampler["input"])[:, 0], [0, 1, 3, 4.5])  # as long as the clip
+    np.testing.assert_array_equal(glb.array(sampler["output"])[:, 0], [0, 1, 0, 0])
+    write_cloud_sequence(tmp_path / "none.glb", ["a", "c"], [0.0, 1.0], first.get, CLOUDS["000003"])
+    assert "animations" not in Glb(tmp_path / "none.glb").json
+    trimesh = pytest.importorskip("trimesh")
+    for name, nodes in (("none.glb", ["static"]), ("b.glb", ["b", "static"])):
+        assert sorted(trimesh.load(tmp_path / name).graph.nodes_geometry) == nodes
     write_cloud_sequence(tmp_path / "one.glb", ["a"], [3.0], {"a": CLOUDS["000000"]}.get)
     assert "animations" not in Glb(tmp_path / "one.glb").json
     assert Glb(tmp_path / "one.glb").node("a")["scale"] == [1, 1, 1]

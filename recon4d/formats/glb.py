@@ -99,10 +99,12 @@ def write_cloud_sequence(
 
 
 def _shown_keys(glb: _Glb, starts_s: np.ndarray, i: int) -> dict[str, object]:
-    """Animation sampler that shows frame ``i`` from its time to the next one's."""
-    end_s = starts_s[i + 1] if i + 1 < len(starts_s) else starts_s[i] + np.median(np.diff(starts_s))
-    last = 1.0 if i + 1 == len(starts_s) else 0.0  # the last one stays: players hold or loop at their end
-    times, shown = ([0.0, end_s], [1.0, last]) if i == 0 else ([0.0, starts_s[i], end_s], [0.0, 1.0, last])
+    """Animation sampler that shows frame ``i`` from its time to the next one's, and lasts as long as the clip."""
+    end_s = starts_s[-1] + np.median(np.diff(starts_s))
+    times, shown = ([0.0], [1.0]) if i == 0 else ([0.0, starts_s[i]], [0.0, 1.0])
+    if i + 1 < len(starts_s):
+        times, shown = [*times, starts_s[i + 1]], [*shown, 0.0]
+    times, shown = [*times, end_s], [*shown, shown[-1]]  # the last one stays: players hold or loop at their end
     scales = np.repeat(np.array(shown, dtype=np.float32)[:, None], 3, axis=1)
     return {
         "input": glb.accessor(np.array(times, dtype=np.float32), bounds=True),

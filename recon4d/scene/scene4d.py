@@ -14,10 +14,10 @@ from recon4d.scene.transforms import Rigid3, Sim3
 
 @dataclass(frozen=True)
 class Scene4D:
-    """A time-indexed scene in the world frame, scene units; clouds of single frames are read when asked for."""
+    """A time-indexed scene in the world frame, scene units; what moves in a frame is read when asked for."""
 
     static: PointCloud  # fused background
-    frame: Callable[[str], PointCloud]  # name -> all points of that frame
+    moving: Callable[[str], PointCloud]  # name -> only what moves in that frame, maybe nothing
     trajectory: Trajectory
     metres_per_unit: float | None  # None: the size of the scene is not known
     levelled_from_scene: Rigid3 | None  # turns the world z-up; None: up is not known
@@ -25,6 +25,10 @@ class Scene4D:
     @property
     def names(self) -> tuple[str, ...]:
         return self.trajectory.names
+
+    def frame(self, name: str) -> PointCloud:
+        """All there is at the time of a frame: the background, then what moves."""
+        return PointCloud.concatenate([self.static, self.moving(name)])
 
     @property
     def timestamps_s(self) -> np.ndarray:

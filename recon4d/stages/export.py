@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory
     from recon4d.scene.transforms import Sim3
 
-VERSION = 1
+VERSION = 2
 Format = Literal["ply", "glb", "colmap", "nerfstudio", "tum"]
 
 
@@ -37,17 +37,18 @@ class ExportOptions:
     """Which files are made for other programs, and how heavy they are."""
 
     to: tuple[Format, ...] = ("ply", "glb", "colmap", "nerfstudio", "tum")
-    """Formats to write, each into export/FORMAT: ply (clouds and meshes, for MeshLab, CloudCompare, Blender), glb (a
-    scene that plays, and meshes), colmap (the model), nerfstudio (transforms.json), tum (the camera's path)."""
+    """Formats to write, each into export/FORMAT: ply (background, what moves in each frame, and meshes, for MeshLab,
+    CloudCompare, Blender), glb (a scene that plays, and meshes), colmap (the model), nerfstudio (transforms.json), tum
+    (the camera's path)."""
     level: bool = True
     """Turn the world so that z points up, where up is known; otherwise everything keeps the axes of the model."""
     frames: str | None = None
-    """Frames whose clouds and meshes are written: names with commas between them (000012,000040), or START:STOP:STEP
-    counted over the scene's frames (::5 is every fifth). Cameras are always all written."""
+    """Frames whose moving points and meshes are written: names with commas between them (000012,000040), or
+    START:STOP:STEP counted over the scene's frames (::5 is every fifth). Cameras are always all written."""
     mesh_stride: int = 2
     """Meshes of single frames have a vertex at every this many pixels."""
     max_points: int = 50_000
-    """Upper bound of points per frame in the GLB that plays; a fixed random choice is kept."""
+    """Upper bound of moving points per frame in the GLB that plays; a fixed random choice is kept."""
     max_static_points: int = 500_000
     """Upper bound of background points in the GLB that plays, and of the points nerfstudio starts from."""
     max_glb_frames: int = 150
@@ -84,7 +85,7 @@ class _Delivery:
     part: StagePart
     scene: Scene4D
     delivered_from_scene: Sim3
-    names: tuple[str, ...]  # frames whose clouds and meshes are written
+    names: tuple[str, ...]  # frames whose moving points and meshes are written
     up: Up
     trajectory: Trajectory  # delivered frame and unit
 
@@ -93,8 +94,8 @@ class _Delivery:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def cloud(self, name: str) -> PointCloud:
-        return self.scene.frame(name).transformed(self.delivered_from_scene)
+    def moving(self, name: str) -> PointCloud:
+        return self.scene.moving(name).transformed(self.delivered_from_scene)
 
     def static_mesh(self) -> TriMesh:
         mesh = self.workspace.static_mesh()
@@ -200,12 +201,12 @@ def _write_ply(delivery: _Delivery) -> None:
     from recon4d.formats.ply import write_cloud, write_mesh
     from recon4d.scene.mesh import TriMesh
 
-    root, clouds, meshes = delivery.folder("ply"), delivery.folder("ply", "frames"), delivery.folder("ply", "meshes")
+    root, moving, meshes = delivery.folder("ply"), delivery.folder("ply", "moving"), delivery.folder("ply", "meshes")
     write_cloud(root / "static.ply", delivery.scene.static.transformed(delivery.delivered_from_scene))
     write_mesh(root / "static_mesh.ply", delivery.static_mesh())
     for item in delivery.part.pending([f"ply/{name}" for name in delivery.names], "writing PLY"):
         name = item.partition("/")[2]
-        write_cloud(clouds / f"{name}.ply", delivery.cloud(name))
+        write_cloud(moving / f"{name}.ply", delivery.moving(name))
         surface = delivery.surface(name)
         columns, rows = surface.pixels.T
         colors = delivery.workspace.picture(name)[rows, columns]
@@ -239,7 +240,7 @@ def _write_playing_glb(delivery: _Delivery, path: Path) -> None:
     with delivery.part.progress.bar("writing scene.glb", len(names)) as bar:
 
         def next_cloud(name: str) -> PointCloud:
-            cloud = _at_most(delivery.scene.frame(name), options.max_points)
+            cloud = _at_most(delivery.scene.moving(name), options.max_points)
             bar.advance()
             return cloud.transformed(delivery.delivered_from_scene)
 

@@ -1,4 +1,4 @@
-"""Stage fuse: one background all views agree on, and the points of every frame."""
+"""Stage fuse: one background all views agree on, and what moves before it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from recon4d.geometry.fusion import ViewCounts
     from recon4d.scene.trajectory import Trajectory
 
-VERSION = 1
+VERSION = 2
 DEPTHS_IN_MEMORY = 24
 AGREEMENT = "agreement"  # folder of what the views say of every pixel: written in the first walk, read in the next
 
@@ -133,10 +133,11 @@ class _Depths:
 def _judge(
     workspace: Workspace, options: FuseOptions, trajectory: Trajectory, typical: np.ndarray, part: StagePart
 ) -> None:
-    """First walk: write the cloud of every frame and what other views say of its pixels."""
+    """First walk: write what other views say of the pixels of every frame."""
     from recon4d.formats.arrays import write_arrays
     from recon4d.formats.ply import write_cloud
-    from recon4d.geometry.fusion import count_views, frame_cloud, frame_points
+    from recon4d.formats.scene_json import MOVING
+    from recon4d.geometry.fusion import count_views, frame_points
     from recon4d.geometry.neighbours import choose_neighbours
 
     depths = _Depths(workspace)
@@ -144,16 +145,14 @@ def _judge(
     may_judge = np.array([name in placed for name in trajectory.names])
     chosen = choose_neighbours(trajectory, typical, options.neighbours, may_judge)
     neighbours = dict(zip(trajectory.names, chosen))
-    for folder in ("frames", AGREEMENT):
+    for folder in ("moving", AGREEMENT):
         (part.path / folder).mkdir(exist_ok=True)
     for name in part.pending(trajectory.names, "comparing views"):
         mesh = workspace.depth_mesh(name)
         frame = frame_points(trajectory[name], mesh)
         others = [trajectory[trajectory.names[row]] for row in neighbours[name]]
         counts = count_views(frame, ((other, depths(other.name)) for other in others), options.tolerance)
-        picture = workspace.picture(name)
-        cloud = frame_cloud(frame, counts, mesh.surface.provenance, picture, options.max_frame_points)
-        write_cloud(part.path / "frames" / f"{name}.ply", cloud)
+        write_cloud(part.path / MOVING.format(name=name), PointCloud.concatenate([]))
         write_arrays(
             part.path / AGREEMENT / f"{name}.npz", agreeing=counts.agreeing, seeing_through=counts.seeing_through
         )

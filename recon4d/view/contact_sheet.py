@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.formats.pictures import write_picture
+from recon4d.geometry.meshing import grid_normals, well_joined
 from recon4d.scene.camera import Camera
+from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.scene4d import Scene4D
-from recon4d.scene.trajectory import Trajectory
+from recon4d.scene.trajectory import Trajectory, View
 from recon4d.view.cloud_view import view_cloud
 from recon4d.view.depth_colors import NO_DEPTH, colorize_depth, depth_bar, depth_range
 from recon4d.view.drawing import FAINT, INK, paper, resized, tag, write
@@ -58,7 +60,8 @@ def contact_sheet(
         cells = [picture, resized(_with_cuts(shown, workspace.depth_mesh(name)), cell)]
         if truth:
             cells.append(resized(colorize_depth(true_depths[name], true_depths[name] > 0, near, far), cell))
-        cells.append(view_cloud(scene.frame(name), _only(trajectory, name), cell, 40.0, 20.0, _up(scene)))
+        seen = _seen_points(workspace, trajectory[name])
+        cells.append(view_cloud(seen, _only(trajectory, name), cell, 40.0, 20.0, _up(scene)))
         strips.append(cells)
     heads = ["frame", "depth and its cuts", *(["true depth"] if truth else []), "points from the side"]
     unit = "m" if scene.metres_per_unit else "units"
@@ -126,6 +129,15 @@ def _true_depths(truth: Callable[[str], np.ndarray], depths: dict[str, np.ndarra
     ]
     scale = np.median(ratios) if ratios else 1.0  # else no frame has both, and there is nothing to bring together
     return {name: depth * scale for name, depth in true.items()}
+
+
+def _seen_points(workspace: Workspace, view: View) -> PointCloud:
+    """What a frame itself sees, still or moving: the pixels of its surface in the world."""
+    mesh = workspace.depth_mesh(view.name)
+    in_cam, shown = view.camera.unproject(mesh.surface.depth.astype(np.float64)), mesh.surface.valid & well_joined(mesh)
+    world_from_cam = view.cam_from_world.inverse()
+    normals = grid_normals(in_cam, mesh)[shown] @ world_from_cam.rotation.T
+    return PointCloud(world_from_cam @ in_cam[shown], workspace.picture(view.name)[shown], normals)
 
 
 def _only(trajectory: Trajectory, name: str) -> Trajectory:
