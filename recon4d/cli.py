@@ -24,6 +24,7 @@ from recon4d.errors import OptionsError, Recon4dError
 from recon4d.progress import for_stream
 from recon4d.stages.common import flag
 from recon4d.stages.evaluate import EvaluateOptions
+from recon4d.stages.first_pass import UNIT as FIRST_PASS
 from recon4d.workspace import MARKER, Workspace
 
 USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4D scene
@@ -146,6 +147,14 @@ def _run(arguments: list[str]) -> int:
             ),
             ("out", Path, _required("Scene folder, new or made by an earlier run.")),
             ("until", STAGE_NAMES, _default("export", "Last stage to run.")),
+            (
+                "passes",
+                Literal[1, 2],
+                _default(
+                    2 if options.poses.second_pass else 1,
+                    "2 finds what moves first, then walks the whole line with that left out of poses and background.",
+                ),
+            ),
             ("reset", bool, _default(False, "Forget the options the scene has recorded, return to the defaults.")),
             *((name, kind, _default(getattr(options, name))) for name, kind in pipeline.OPTIONS.items()),
         ],
@@ -158,7 +167,12 @@ def _run(arguments: list[str]) -> int:
     chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})
     with _recorded_options_count(options):
         workspace = pipeline.run(
-            given.input, given.out, until=given.until, progress=for_stream(sys.stdout), options=chosen
+            given.input,
+            given.out,
+            until=given.until,
+            progress=for_stream(sys.stdout),
+            options=chosen,
+            passes=given.passes if chosen.poses.second_pass == options.poses.second_pass else None,
         )
     print(f"done: {workspace.root}")
     return 0
@@ -222,12 +236,15 @@ def _info(arguments: list[str]) -> int:
     workspace = Workspace(given.scene)
     if given.json:
         units = [unit for stage in pipeline.LINE for unit in pipeline.units_of(workspace, stage)]
+        units += [FIRST_PASS] if pipeline.walks_twice(workspace) and workspace.record(FIRST_PASS) else []
         units += pipeline.idle_units(workspace)
         print(json.dumps([dataclasses.asdict(workspace.record(unit)) for unit in units], indent=1))
         return 0
     states, idle = {}, pipeline.idle_units(workspace)
     why_old = pipeline.stale_units(workspace) | idle
     for stage in pipeline.BUILT:
+        if stage == "poses" and pipeline.walks_twice(workspace):
+            states[FIRST_PASS] = (workspace.record(FIRST_PASS), None)
         for unit in [*(pipeline.units_of(workspace, stage) or [stage]), *(idle if stage == "depth" else ())]:
             states[unit] = (workspace.record(unit), why_old.get(unit))
     print(scene_info(workspace, states))

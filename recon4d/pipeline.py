@@ -14,6 +14,7 @@ from types import ModuleType
 from recon4d.errors import OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.progress import Progress, Silent
+from recon4d.stages import first_pass as movers
 from recon4d.stages.align import AlignOptions
 from recon4d.stages.common import changed_flags, check_types, options_as_json, stage_key
 from recon4d.stages.depth import DepthOptions, units_read_by_align
@@ -28,6 +29,7 @@ from recon4d.workspace import MARKER, StageRecord, Workspace, write_text
 
 # The whole line as designed. A stage without options below is not built yet: the line runs past its place.
 LINE = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export")
+FIRST_PASS = LINE[: LINE.index("motion") + 1]
 OPTIONS_FILE = "options.toml"
 
 
@@ -56,6 +58,7 @@ def run(
     until: str = "export",
     progress: Progress | None = None,
     options: Options | None = None,
+    passes: int | None = None,
 ) -> Workspace:
     """Reconstruct a video or a folder of pictures into a scene folder; what is up to date is kept.
 
@@ -64,6 +67,8 @@ def run(
         out: the scene folder, new or made by an earlier run.
         until: last stage to run.
         options: for all stages; None for those recorded in the scene, else the defaults.
+        passes: 2 walks the line up to motion, then all of it again with what moves left out of poses; None for as many
+            as are recorded, else 1.
 
     Raises:
         Recon4dError: the input, an option or the machine does not allow it; nothing finished is lost.
@@ -78,15 +83,47 @@ def run(
     if source is None and not known:
         raise WorkspaceError(f"{out} is no recon4d scene and no recording was given: recon4d run INPUT --out {out}")
     options = absolute_paths(options or (recorded_options(Workspace(out)) if known else Options()))
-    check_options(options, stages)
+    options = with_passes(options, passes)
+    twice = options.poses.second_pass and "poses" in stages
+    check_options(options, tuple(stage for stage in BUILT if stage in stages or (twice and stage in FIRST_PASS)))
     workspace = Workspace.create(out)
     with workspace.lock():
         recording = resolve_source(workspace, source)
         with recorded(workspace, options, recording):
-            announce(workspace, stages, options, recording, progress)
-            for stage in stages:
-                run_stage(workspace, stage, getattr(options, stage), recording, progress)
+            if twice:
+                first_pass(workspace, options, recording, progress)
+            _walk(workspace, stages, options, recording, progress)
     return workspace
+
+
+def with_passes(options: Options, passes: int | None) -> Options:
+    """The options of a line that is walked once or twice; None leaves them as they are. Raises OptionsError."""
+    if passes not in (None, 1, 2):
+        raise OptionsError(f"run: --passes is {passes}, 1 or 2 is expected")
+    if passes is None:
+        return options
+    if passes == 2 and "motion" not in BUILT:
+        raise OptionsError("run: the stage motion is not built yet, so --passes 2 would have nothing to leave out")
+    return dataclasses.replace(options, poses=dataclasses.replace(options.poses, second_pass=passes == 2))
+
+
+def first_pass(workspace: Workspace, options: Options, source: Path, progress: Progress) -> None:
+    """Walk the line as far as motion with nothing left out, and keep what moves; nothing to do when that is there."""
+    once, made_with = with_passes(options, 1), []
+    for stage in FIRST_PASS:
+        extra = source_key(source) if stage == "frames" else None
+        for unit, own in _wanted_units(stage, getattr(once, stage)).items():
+            made_with.append(stage_key(unit, getattr(own, "version", _module(stage).VERSION), own, {}, extra))
+    if not movers.is_kept(workspace, made_with):
+        progress.say("the first of two passes finds what moves")
+        _walk(workspace, FIRST_PASS, once, source, progress)
+    progress.say(f"  {summary_line(movers.keep(workspace, made_with, progress))}")
+
+
+def _walk(workspace: Workspace, stages: tuple[str, ...], options: Options, source: Path, progress: Progress) -> None:
+    announce(workspace, stages, options, source, progress)
+    for stage in stages:
+        run_stage(workspace, stage, getattr(options, stage), source, progress)
 
 
 def run_one(workspace: Workspace, stage: str, options: object, progress: Progress | None = None) -> None:
@@ -135,6 +172,8 @@ def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, so
             why = _why_stale(workspace, record, own, source) if record else None
             if record and not why and stage == "align":
                 why = _other_depths(record, [name.partition("/")[2] for name in _wanted_units("depth", options.depth)])
+            if record and not why and stage == "poses":
+                why = _other_pass(workspace, record, options.poses.second_pass)
             if why:
                 stale[unit] = why
         if stale:
@@ -181,6 +220,14 @@ def _other_depths(record: StageRecord, sources: list[str]) -> str | None:
     return " and ".join(parts) or None
 
 
+def _other_pass(workspace: Workspace, record: StageRecord, second_pass: bool) -> str | None:
+    """Why these poses are not those of the pass that is wanted, in words."""
+    wanted = movers.left_out(workspace, second_pass) is not None
+    if wanted == (movers.UNIT in record.inputs):
+        return None
+    return "what moves is to be left out" if wanted else "what moves is no longer left out"
+
+
 def stale_units(workspace: Workspace) -> dict[str, str]:
     """Finished units that no longer belong to the results they were made from, and why, in the order of the line."""
     stale: dict[str, str] = {}
@@ -190,6 +237,8 @@ def stale_units(workspace: Workspace) -> dict[str, str]:
             newer = [name for name, key in record.inputs.items() if _key_of(workspace, name) != key]
             older = [name for name in record.inputs if name in stale]
             other = _other_depths(record, workspace.depth_sources())
+            if stage == "poses" and workspace.record(movers.UNIT) is not None:
+                other = _other_pass(workspace, record, walks_twice(workspace))
             if stage in ("fuse", "export") and workspace.surface_unit() not in record.inputs:
                 other = f"{workspace.surface_unit()} came to it"
             if newer:
@@ -216,6 +265,11 @@ def units_of(workspace: Workspace, stage: str) -> list[str]:
     """The finished units of a stage: one, but for depth one per source in force."""
     units = [f"depth/{name}" for name in workspace.depth_sources()] if stage == "depth" else [stage]
     return [unit for unit in units if workspace.record(unit) is not None]
+
+
+def walks_twice(workspace: Workspace) -> bool:
+    """Whether a scene is recorded to be made in two passes, whatever else its options say."""
+    return read_options_toml(workspace.root / OPTIONS_FILE).get("poses", {}).get("second_pass", False)
 
 
 def recorded_options(workspace: Workspace) -> Options:

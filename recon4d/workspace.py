@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be read
 MARKER = "recon4d.json"
 RECORD = "stage.json"
+USERS_MASKS = "user_masks"  # in poses, where its masks are the user's and more
 DEPTH_SOURCES = "depth/sources.json"  # names of the depth sources in force, the primary one first
 
 
@@ -254,11 +255,22 @@ class Workspace:
             return read_rgb(path)
 
     def ignored(self, name: str) -> np.ndarray | None:
-        """(H, W) bool: undistorted pixels a user's mask takes out of poses and background; None where there is none."""
+        """(H, W) bool: undistorted pixels taken out of poses and background; None where there are none.
+
+        By the user's mask, and in a second pass also by what the first one found to move.
+        """
+        return self._mask("masks", name)
+
+    def ignored_by_user(self, name: str) -> np.ndarray | None:
+        """(H, W) bool: those of `ignored` that the user's own mask takes out; None where there is none."""
+        record = self.need("poses", "ignored_by_user")
+        return self._mask(USERS_MASKS if record.summary.get("left_out_share") is not None else "masks", name)
+
+    def _mask(self, kind: str, name: str) -> np.ndarray | None:
         from recon4d.formats.pictures import read_grey
 
         with self.reading("poses", "ignored") as folder:
-            path = folder / "masks" / f"{name}.png"
+            path = folder / kind / f"{name}.png"
             return read_grey(path) > 127 if path.exists() else None
 
     def depth_map(self, name: str, source: str) -> DepthMap:

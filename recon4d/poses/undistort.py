@@ -31,13 +31,41 @@ def write_undistorted(picture: Path, mask: Path | None, lens: Lens, camera: Came
         link_or_copy(picture, images / picture.name)
     else:
         write_picture(images / picture.name, _resampled(read_rgb(picture), lens, camera, smooth=True))
-    if mask is None:
-        return
+    if mask is not None:
+        write_undistorted_mask(mask, lens, camera, masks)
+
+
+def write_undistorted_mask(mask: Path, lens: Lens, camera: Camera, masks: Path) -> None:
+    """Write ``masks/NAME.png`` of a mask in the frame's pixels; a link when nothing has to change."""
     masks.mkdir(exist_ok=True)
-    if same:
+    if lens.is_pinhole_like(camera):
         link_or_copy(mask, masks / mask.name)
     else:
         write_picture(masks / mask.name, _resampled(read_grey(mask), lens, camera, smooth=False))
+
+
+def recorded_mask(mask: np.ndarray, lens: Lens, camera: Camera) -> np.ndarray:
+    """A mask (H, W) of the undistorted picture in the pixels of the frame as it was recorded, by the nearest pixel.
+
+    The frame shows a little more than the undistorted picture: there the mask goes on as it is at the border. What the
+    lens cannot have seen is 0.
+    """
+    import cv2
+
+    if lens.is_pinhole_like(camera):
+        return mask
+    x, y = _maps_back(lens, camera)
+    recorded = cv2.remap(mask, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.where(np.isfinite(x), recorded, 0).astype(mask.dtype)
+
+
+@lru_cache(maxsize=2)
+def _maps_back(lens: Lens, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w) float32 positions in the undistorted picture of each pixel of the frame, OpenCV's; NaN where none."""
+    columns, rows = np.meshgrid(np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5)
+    pixels = undistort_pixels(lens, camera, np.stack([columns.ravel(), rows.ravel()], axis=1))
+    pixels = pixels.astype(np.float32).reshape(lens.height, lens.width, 2) - np.float32(0.5)
+    return np.ascontiguousarray(pixels[..., 0]), np.ascontiguousarray(pixels[..., 1])
 
 
 def _resampled(picture: np.ndarray, lens: Lens, camera: Camera, smooth: bool) -> np.ndarray:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from recon4d.errors import OptionsError
+from recon4d.errors import OptionsError, PosesError
 from recon4d.progress import Progress
+from recon4d.stages import first_pass
 from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, execute
-from recon4d.workspace import StagePart, StageRecord, Workspace
+from recon4d.workspace import USERS_MASKS, StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
     from recon4d.poses.intrinsics import LensKnowledge
@@ -70,6 +71,8 @@ class PosesOptions:
     """Refuse when less than this share of the frames gets a pose (0..1)."""
     deterministic: bool = True
     """Map with one thread: the same frames give the same poses, bit for bit."""
+    second_pass: bool = field(default=False, metadata=NOT_IN_KEY)
+    """Leave out what a first pass of the line found to move; recon4d run --passes 2 makes that pass and sets this."""
     threads: int = field(default=0, metadata=NOT_IN_KEY)
     """Threads for features, matching and (not deterministic) mapping; 0 takes all cores."""
 
@@ -78,20 +81,29 @@ def run(workspace: Workspace, options: PosesOptions, progress: Progress | None =
     """Write ``poses/``: undistorted pictures and masks, sparse model, trajectory, lenses.
 
     Raises:
+        WorkspaceError: it is to be the second pass, and there was no first one.
         PosesError: no trustworthy cameras can be had; the sentence says what was measured and what to do.
         InputError: the import cannot be read.
         OptionsError: options that contradict each other.
     """
     check_options(options)
-    return execute(
-        workspace,
-        "poses",
-        VERSION,
-        options,
-        reads=("frames",),
-        work=lambda part: _work(workspace, options, part),
-        progress=progress,
-    )
+    left_out = first_pass.left_out(workspace, options.second_pass)
+    try:
+        return execute(
+            workspace,
+            "poses",
+            VERSION,
+            options,
+            # What is left out enters the key as an input; hence second_pass itself need not.
+            reads=("frames",) if left_out is None else ("frames", first_pass.UNIT),
+            work=lambda part: _work(workspace, options, part, left_out),
+            progress=progress,
+        )
+    except PosesError as error:
+        if left_out is None:
+            raise
+        share = f"{100 * left_out.summary['moving_share']:.0f} % of the pixels"
+        raise PosesError(f"{error} ({share} move and were left out: --passes 1 keeps them)") from error
 
 
 def check_options(options: PosesOptions) -> None:
@@ -108,11 +120,15 @@ def check_options(options: PosesOptions) -> None:
         raise OptionsError(f"poses: --poses.threads is {options.threads}, 0 (all cores) or more is expected")
 
 
-def _work(workspace: Workspace, options: PosesOptions, part: StagePart) -> dict[str, object]:
+def _work(
+    workspace: Workspace, options: PosesOptions, part: StagePart, left_out: StageRecord | None
+) -> dict[str, object]:
     from recon4d.poses.solution import complete
     from recon4d.stages.poses_sfm import SfmSteps
 
-    recording = workspace.recording()
+    recording = users = workspace.recording()
+    if left_out is not None:
+        recording = first_pass.united_masks(workspace, users, part.path / "united_masks")
     knowledge = _lens_knowledge(workspace, options)
     steps = SfmSteps(part, recording, options, str(workspace.record("frames").summary.get("kind", "video")))
     if options.source == "colmap":
@@ -124,13 +140,17 @@ def _work(workspace: Workspace, options: PosesOptions, part: StagePart) -> dict[
     trajectory, lenses = complete(solution, recording, options.unregistered == "interpolate")
     _say_gaps(part, recording, trajectory)
     _write_pictures(part, recording, trajectory, lenses)
+    if left_out is not None:
+        first_pass.write_users_masks(users, trajectory, lenses, part.path / USERS_MASKS)
     points = _write_model(part, recording, solution, trajectory, lenses)
     _write_records(part.path, trajectory, lenses)
     summary = _summary(options, recording, solution, trajectory, lenses) | points | steps.facts
+    summary["left_out_share"] = None if left_out is None else left_out.summary["moving_share"]
     # Large, and of no use to anyone later. The database goes first: without it a resumed run starts the steps anew,
     # so a kill amid this leaves nothing that is taken for done.
     (part.path / "sfm" / "database.db").unlink(missing_ok=True)
-    shutil.rmtree(part.path / "sfm", ignore_errors=True)
+    for folder in ("sfm", "united_masks"):
+        shutil.rmtree(part.path / folder, ignore_errors=True)
     return summary
 
 

@@ -27,7 +27,15 @@ def _poses(s: Summary) -> str:
         text += f", {s['reprojection_error_px']:.2f} px reprojection error"
     if s.get("focal_px"):
         text += f", focal length {s['focal_px']:.0f} px"
+    if s.get("left_out_share"):
+        text += f", without the {100 * s['left_out_share']:.1f} % of the pixels that move"
     return text
+
+
+def _first_pass(s: Summary) -> str:
+    if not s["frames_with_movers"]:
+        return "nothing moves, a second pass has nothing to leave out"
+    return f"{100 * s['moving_share']:.1f} % of the pixels move, in {s['frames_with_movers']} of {s['frames']} frames"
 
 
 def _depth(s: Summary) -> str:
@@ -91,6 +99,7 @@ def _plain(s: Summary) -> str:
 _LINES: dict[str, Callable[[Summary], str]] = {
     "frames": _frames,
     "poses": _poses,
+    "first_pass": _first_pass,
     "depth": _depth,
     "align": _align,
     "mesh": _mesh,
