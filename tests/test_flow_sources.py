@@ -274,3 +274,67 @@ def test_every_source_of_the_table_is_there():
         "OnnxFlow",
         "TorchScriptFlow",
     }
+
+
+# -- files of a lens with distortion -------------------------------------------------------------------------------
+
+
+def turned(pixels: np.ndarray, camera) -> np.ndarray:
+    """Where a camera that turns by 3 degrees sees the pixels (N, 2) of the picture before."""
+    c, s = np.cos(np.radians(3)), np.sin(np.radians(3))
+    rays = np.column_stack([(pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy], np.ones(len(pixels))])
+    return camera.project(rays @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T)
+
+
+def centres(width: int, height: int) -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_flow_of_recorded_frames_becomes_flow_of_undistorted_pictures(tmp_path, shrink):
+    from recon4d.poses.lens import Lens, undistort_pixels
+    from recon4d.scene.trajectory import PoseOrigin, Trajectory
+    from recon4d.scene.transforms import Rigid3
+    from recon4d.stages.recorded_flow import UndistortedFlow
+
+    lens = Lens("SIMPLE_RADIAL", 160, 120, (120.0, 80.0, 60.0, -0.15))
+    camera = lens.undistorted()
+    recorded = centres(160, 120)
+    landed = turned(undistort_pixels(lens, camera, recorded), camera)
+    rays = np.column_stack([(landed - [camera.cx, camera.cy]) / [camera.fx, camera.fy], np.ones(len(landed))])
+    np.save(tmp_path / "a_next.npy", (lens.project(rays) - recorded).reshape(120, 160, 2).astype(np.float32))
+
+    poses = Rigid3(np.stack([np.eye(3)] * 2), np.zeros((2, 3)))
+    trajectory = Trajectory(("a", "b"), np.array([0.0, 0.1]), poses, (camera,) * 2, (PoseOrigin.MEASURED,) * 2)
+    files = open_flow(tmp_path, [("a", "clip.mp4"), ("b", "clip.mp4")])
+    source = UndistortedFlow(files, trajectory, dict.fromkeys("ab", lens))
+    assert source.knows("a", "b")
+    assert not source.knows("b", "a")
+
+    width, height = 160 // shrink, 120 // shrink
+    pixels = centres(width, height)
+    expected = (turned(pixels, camera.resized(width, height)) - pixels).reshape(height, width, 2)
+    found = source.flow(frame("a", height, width), frame("b", height, width))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    plain = files.flow(frame("a", height, width), frame("b", height, width))
+    assert np.abs(plain - expected).max() > 0.4 / shrink  # the lens matters
+
+
+def test_files_belong_to_the_frames_of_a_scene_as_recorded(tmp_path):
+    from poses_scenes import workspace_with
+
+    from recon4d.stages.poses import PosesOptions, run
+    from recon4d.stages.recorded_flow import open_scene_flow_source
+
+    workspace = workspace_with(tmp_path / "scene", [textured(), textured()], source_names=["b.JPG", "a.JPG"])
+    run(workspace, PosesOptions(source="static", camera="100,100,64,48"))
+    (tmp_path / "flow").mkdir()
+    np.save(tmp_path / "flow" / "b_next.npy", constant(2, 3, 96, 128))
+    source = open_scene_flow_source(workspace, tmp_path / "flow")
+    first, second = workspace.trajectory().names
+    assert source.knows(first, second)
+    assert not source.on_any_pictures
+    half = frame(first, 48, 64), frame(second, 48, 64)
+    np.testing.assert_array_equal(source.flow(*half), constant(1, 1.5, 48, 64))  # no distortion: as it is
+    assert open_scene_flow_source(workspace, None).knows("anything", "else")

@@ -32,6 +32,8 @@ class Frame:
 class FlowSource(Protocol):
     """Optical flow between pictures. May be asked from several threads at once."""
 
+    on_any_pictures: bool  # it works on pictures, not on names: also on one that has been warped
+
     def knows(self, source: str, target: str) -> bool:
         """Whether there is flow from the frame called ``source`` to the one called ``target``."""
 

@@ -16,6 +16,8 @@ LEAST_PX = 16  # of a picture's shorter side: two of its patches
 class DisFlow:
     """Flow between any two pictures."""
 
+    on_any_pictures = True
+
     def __init__(self) -> None:
         self._own = threading.local()  # OpenCV's object holds buffers of the call
 

@@ -22,8 +22,8 @@ class FlowOfFiles:
     """Flow between neighbours in time, from ``next/NAME.flo`` and ``prev/NAME.flo``, or ``NAME_next.flo`` and so on.
 
     ``next/NAME`` leads from frame NAME to the frame after it, ``prev/NAME`` to the one before. NAME is the frame's
-    name or that of the file it came from, the files are .flo, KITTI's 16-bit .png, .npy or .npz, of any size of the
-    same (undistorted) picture. One direction, or frames without a file, may be missing.
+    name or that of the file it came from, the files are .flo, KITTI's 16-bit .png, .npy or .npz, of the same picture at
+    any size. One direction, or frames without a file, may be missing.
 
     Args:
         frames: rows of (name, source file name) in the order of time.
@@ -31,6 +31,8 @@ class FlowOfFiles:
     Raises:
         InputError: two files for one flow, or no file for any frame.
     """
+
+    on_any_pictures = False
 
     def __init__(self, folder: Path, frames: Sequence[tuple[str, str]]) -> None:
         found = {direction: _files(folder, direction) for direction in DIRECTIONS}

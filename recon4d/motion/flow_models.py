@@ -30,6 +30,8 @@ MULTIPLE = 8  # of the sides: what networks with three halvings divide by
 class OnnxFlow:
     """Flow between any two pictures. Raises InputError, MissingDependency."""
 
+    on_any_pictures = True
+
     def __init__(self, path: Path) -> None:
         self._model = OnnxModel(path, pictures=2)
 
@@ -52,6 +54,8 @@ class OnnxFlow:
 
 class TorchScriptFlow:
     """Flow between any two pictures; ``device`` as PyTorch names it. Raises InputError."""
+
+    on_any_pictures = True
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         import torch

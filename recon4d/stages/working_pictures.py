@@ -40,9 +40,15 @@ class WorkingPictures:
 
     def ignored(self, i: int) -> np.ndarray | None:
         """(H, W) bool at working size: pixels that any ignored one of the picture touches, for they are a mixture."""
+        return self._at_working_size(i, self._workspace.ignored(self._frames[i].name))
+
+    def ignored_by_user(self, i: int) -> np.ndarray | None:
+        """As `ignored`, by the user's own mask alone."""
+        return self._at_working_size(i, self._workspace.ignored_by_user(self._frames[i].name))
+
+    def _at_working_size(self, i: int, ignored: np.ndarray | None) -> np.ndarray | None:
         import cv2
 
-        ignored = self._workspace.ignored(self._frames[i].name)
         if ignored is None:
             return None
         size = self.posed(i).camera.shape[::-1]
