@@ -25,6 +25,7 @@ _EXPORTS = {
     "AlignOptions": "recon4d.stages.align",
     "MetricOptions": "recon4d.stages.metres",
     "MeshOptions": "recon4d.stages.mesh",
+    "MotionOptions": "recon4d.stages.motion",
     "RefineOptions": "recon4d.stages.refine",
     "FuseOptions": "recon4d.stages.fuse",
     "ExportOptions": "recon4d.stages.export",

@@ -39,7 +39,7 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d VERB --help              all options of a verb
 """
 
-STAGE_NAMES = Literal["frames", "poses", "depth", "align", "mesh", "refine", "fuse", "export"]
+STAGE_NAMES = Literal["frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ from recon4d.stages.export import ExportOptions
 from recon4d.stages.frames import FramesOptions, check_source, source_key
 from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions
+from recon4d.stages.motion import MotionOptions
 from recon4d.stages.poses import PosesOptions
 from recon4d.stages.refine import RefineOptions
 from recon4d.view.summary import summary_line
@@ -41,6 +42,7 @@ class Options:
     poses: PosesOptions = field(default_factory=PosesOptions)
     depth: DepthOptions = field(default_factory=DepthOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
+    motion: MotionOptions = field(default_factory=MotionOptions)
     mesh: MeshOptions = field(default_factory=MeshOptions)
     refine: RefineOptions = field(default_factory=RefineOptions)
     fuse: FuseOptions = field(default_factory=FuseOptions)

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import spsolve
 
 from recon4d.geometry.photo_cost import GreyView
 from recon4d.refine.frame import LOOKS_AGAIN, Style, refine
-from recon4d.refine.smooth_solver import solve
+from recon4d.geometry.smooth_solver import solve
 from recon4d.refine.sweep import sweep
 
 SIZE = (128, 96)

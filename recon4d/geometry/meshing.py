@@ -28,6 +28,14 @@ def cut_silhouettes(surface: SceneDepth, camera: Camera, max_ratio: float, min_a
     return DepthMesh(surface, join_right, join_down)
 
 
+def cut_between(mesh: DepthMesh, parts: np.ndarray) -> DepthMesh:
+    """The same surface without joins between pixels of different parts (H, W) int: what moves ends where it ends."""
+    join_right, join_down = mesh.join_right.copy(), mesh.join_down.copy()
+    join_right[:, :-1] &= parts[:, :-1] == parts[:, 1:]
+    join_down[:-1] &= parts[:-1] == parts[1:]
+    return DepthMesh(mesh.surface, join_right, join_down)
+
+
 def _on_one_surface(
     p: np.ndarray, q: np.ndarray, both_valid: np.ndarray, max_ratio: float, min_angle_deg: float
 ) -> np.ndarray:

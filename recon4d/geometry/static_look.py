@@ -12,6 +12,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 HIDDEN = 1.05  # ratio of inverse depth at which a view sees something nearer instead
+WINDOW_PX = 3  # side of the windows compared
 SHIFTS_PX = (-2, 0, 2)  # poses and depth are a little off: the best of these counts
 UNLIKE, VERY_UNLIKE = 10.0, 25.0  # grey levels, mean of the channels: a patch needs both, the second somewhere in it
 TRUSTED = 0.7  # what the frame's own matching vouches for so far is static whatever its colours: exposure, reflections
@@ -58,7 +59,7 @@ def looks_static(
         if visible.sum() < ENOUGH_PIXELS:
             continue
         gain = np.median(own[visible]) / max(np.median(seen[visible]), 1.0)
-        differences[slot] = np.where(visible, _difference(own, gain * seen), np.nan)
+        differences[slot] = np.where(visible, patch_difference(own, gain * seen), np.nan)
     usual = _usual(differences)
     return ~_patches((usual > UNLIKE) & (own_trust < TRUSTED), usual > VERY_UNLIKE)
 
@@ -74,18 +75,21 @@ def _where(frame: Picture, other: Picture, inverse_depth: np.ndarray) -> tuple[n
     return np.where(before, u / z - 0.5, -1), np.where(before, v / z - 0.5, -1), np.where(before, inverse_depth / z, 0)
 
 
-def _difference(own: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """(H, W) mean absolute difference of two pictures (H, W, 3) over 3 x 3 pixels, under the best small shift."""
+def patch_difference(
+    own: np.ndarray, seen: np.ndarray, shifts_px: Sequence[int] = SHIFTS_PX, window_px: int = WINDOW_PX
+) -> np.ndarray:
+    """(H, W) mean absolute difference of two float pictures (H, W, 3) over a window, under the best small shift."""
     import cv2
 
-    padded = cv2.copyMakeBorder(seen, *[max(SHIFTS_PX)] * 4, cv2.BORDER_REPLICATE)
+    most = max(shifts_px)
+    padded = cv2.copyMakeBorder(seen, *[most] * 4, cv2.BORDER_REPLICATE)
     height, width = own.shape[:2]
     best = None
-    for down in SHIFTS_PX:
-        for right in SHIFTS_PX:
-            top, left = max(SHIFTS_PX) + down, max(SHIFTS_PX) + right
+    for down in shifts_px:
+        for right in shifts_px:
+            top, left = most + down, most + right
             shifted = padded[top : top + height, left : left + width]
-            difference = cv2.blur(np.abs(own - shifted).mean(axis=2), (3, 3))
+            difference = cv2.blur(np.abs(own - shifted).mean(axis=2), (window_px, window_px))
             best = difference if best is None else np.minimum(best, difference)
     return best
 

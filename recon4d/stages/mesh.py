@@ -1,4 +1,4 @@
-"""Stage mesh: the depth grid of every frame, cut at silhouettes."""
+"""Stage mesh: the depth grid of every frame, cut at silhouettes and around what moves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from recon4d.progress import Progress
 from recon4d.stages.common import check_range, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ def run(workspace: Workspace, options: MeshOptions, progress: Progress | None = 
     """Cut every aligned depth grid into surfaces."""
     check_options(options)
     return execute(
-        workspace, "mesh", VERSION, options, ("align", "poses"), lambda part: _work(workspace, options, part), progress
+        workspace, "mesh", VERSION, options, ("align", "motion", "poses"), lambda part: _work(workspace, options, part), progress
     )
 
 
 def _work(workspace: Workspace, options: MeshOptions, part: StagePart) -> dict[str, object]:
     from recon4d.formats.arrays import write_depth_mesh
-    from recon4d.geometry.meshing import cut_silhouettes
+    from recon4d.geometry.meshing import cut_between, cut_silhouettes
 
     trajectory = workspace.unrefined_trajectory()
     for name in part.pending(trajectory.names, "meshing"):
         mesh = cut_silhouettes(
             workspace.scene_depth(name), trajectory[name].camera, options.max_ratio, options.min_angle_deg
         )
-        write_depth_mesh(part.path / f"{name}.npz", mesh)
+        write_depth_mesh(part.path / f"{name}.npz", cut_between(mesh, workspace.motion(name).object_id))
     return {"frames": len(trajectory)}

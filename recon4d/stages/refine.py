@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from recon4d.stages.refine_cameras import Cameras
     from recon4d.stages.refine_walks import Answer, Plan, Walks
 
-VERSION = 1
+VERSION = 2
 Method = Literal["gn", "render", "reference"]
 BYTES_AT_WORK = 1200  # per pixel of a frame at work: grids of the energy and costs of the sweep
 BYTES_AT_END = 170  # per pixel of the picture's own size
@@ -83,7 +83,7 @@ def _sees_gpu() -> bool:
 def run(workspace: Workspace, options: RefineOptions, progress: Progress | None = None) -> StageRecord:
     """Refine the surface of every frame."""
     check_options(options)
-    reads = ("mesh", "align", "poses", *(f"depth/{item.source}" for item in _measured(workspace)))
+    reads = ("mesh", "motion", "align", "poses", *(f"depth/{item.source}" for item in _measured(workspace)))
     return execute(workspace, "refine", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
 
 

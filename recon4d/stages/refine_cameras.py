@@ -104,7 +104,7 @@ class _Frames:
         def smaller(values: np.ndarray, how: int) -> np.ndarray:
             return cv2.resize(values.astype(np.float32), size, interpolation=how)
 
-        moving = self._walks.moving_after(0, i)
+        moving = self._walks.moving(i)
         return CameraFrame(
             grey=smaller(grey, cv2.INTER_AREA),
             x=smaller(found.x, cv2.INTER_NEAREST),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from recon4d.refine.votes import Found
 from recon4d.scene.depth import DepthKind
 from recon4d.stages.anchors import MeasuredDepth
 from recon4d.stages.refine_rendered import by_reference, by_rendering, polished, told_by_energy
-from recon4d.stages.working_pictures import WorkingPictures, working_size
+from recon4d.stages.working_pictures import WorkingPictures, no_part_of_background, working_size
 
 if TYPE_CHECKING:
     from recon4d.depth.multi_view import PosedPicture
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 JUDGE = 3  # every third of the frames that could be compared judges instead
 SWEPT_WITH, VOTERS = 10, 30  # other frames that a sweep matches, and that vote
-WITNESSES = 10  # other frames asked whether a frame looks as they do
 MOVING_RIM = 3 / 320  # of the longer side: so far around what moves pixels are a mixture, or miss it
 KEPT_BYTES = 256 << 20  # of pictures and depth in memory
 FRAME_BYTES = 60  # per pixel of them
@@ -100,7 +100,9 @@ class Walks:
         self._points, self._nearer = _SparseOpinions(cameras.model), -np.log(cameras.depth_ratio).astype(np.float32)
         width, height = working_size(trajectory.cameras[0].shape[::-1], plan.max_size)
         kept = max(2 * VOTERS, KEPT_BYTES // (FRAME_BYTES * width * height))
-        self.pictures = WorkingPictures(workspace, trajectory, plan.max_size, kept)
+        self.pictures = WorkingPictures(
+            workspace, trajectory, plan.max_size, kept, partial(no_part_of_background, workspace)
+        )
         self.prior = self.pictures.remembered(self._prior)
         self._found = {
             walk: self.pictures.remembered(lambda i, walk=walk: self.read(walk, i))
@@ -123,9 +125,9 @@ class Walks:
         """
         if number == 0:
             problem = self._problem(i, self._opinions(i), [self._prior_view(j) for j in self.compared(i)])
-            ignored, start = self.pictures.ignored(i), None
-            if ignored is not None:
-                problem = held_at_prior(problem, ignored, None)
+            moving, start = self.moving(i), None
+            if moving.any():
+                problem = held_at_prior(problem, moving, None)
         else:
             problem, start = self._with_others(i, self._found[number - 1])
         return problem, start
@@ -204,37 +206,21 @@ class Walks:
         vote = opinion_of_votes(own, posed(i), [before(j) for j in voters], [posed(j) for j in voters])
         views = [self._found_view(before, j) for j in self.compared(i)]
         problem = self._problem(i, [vote, *self._opinions(i)], views)
-        moving = self._moving(i, own, others, before)
+        moving = self.moving(i)
         if not moving.any():
             return problem, own.x
         problem = held_at_prior(problem, moving, self._temporal(i, before))
         return problem, np.where(moving, problem.own.x, own.x)
 
-    def moving_after(self, number: int, i: int) -> np.ndarray:
-        """(h, w) bool: what is found to move with the depth of a walk."""
-        before = self._found[number]
-        return self._moving(i, before(i), self._views.spread(i, VOTERS), before)
-
-    def _moving(self, i: int, own: Found, others: Sequence[int], before: Callable[[int], Found]) -> np.ndarray:
-        """(h, w) bool: patches that do not look as other frames do at their depth, and what a mask takes out."""
-        from recon4d.geometry.static_look import looks_static
-
-        known = np.isfinite(own.x)
-        inverse = np.exp(np.where(known, own.x, 0)).astype(np.float32)
-        pictures, depths = [], []
-        for j in others[:: max(1, len(others) // WITNESSES)]:
-            found, ignored = before(j), self.pictures.ignored(j)
-            sure = np.isfinite(found.x) if ignored is None else np.isfinite(found.x) & ~ignored
-            # What a mask takes out, or nobody measured, is no witness: it counts as hidden.
-            depths.append(np.where(sure, np.exp(np.where(sure, found.x, 0)), np.inf).astype(np.float32))
-            pictures.append(self.pictures.posed(j))
+    def moving(self, i: int) -> np.ndarray:
+        """(h, w) bool: what moves and what a mask takes out, with the pixels around that are a mixture."""
         import cv2
 
-        moving = known & ~looks_static(self.pictures.posed(i), inverse, own.alike, pictures, depths)
-        rim = 2 * round(MOVING_RIM * max(moving.shape)) + 1
-        moving = cv2.dilate(moving.astype(np.uint8), np.ones((rim, rim), dtype=np.uint8)) > 0
         ignored = self.pictures.ignored(i)
-        return moving if ignored is None else moving | ignored
+        if ignored is None:
+            return np.zeros(self.pictures.posed(i).camera.shape, dtype=bool)
+        rim = 2 * round(MOVING_RIM * max(ignored.shape)) + 1
+        return cv2.dilate(ignored.astype(np.uint8), np.ones((rim, rim), dtype=np.uint8)) > 0
 
     def _temporal(self, i: int, before: Callable[[int], Found]) -> Opinion | None:
         """What the frames next in time say of what moves; None at the ends of the clip."""

@@ -27,10 +27,19 @@ class WorkingPictures:
     Args:
         max_size: of the longer side, pixels.
         kept: so many pictures stay in memory.
+        ignored: frame name -> (H, W) bool pixels nobody wants matched, or None; without it the scene's masks.
     """
 
-    def __init__(self, workspace: Workspace, trajectory: Trajectory, max_size: int, kept: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        trajectory: Trajectory,
+        max_size: int,
+        kept: int,
+        ignored: Callable[[str], np.ndarray | None] | None = None,
+    ) -> None:
         self._workspace, self._frames, self._max_size, self._kept = workspace, list(trajectory), max_size, kept
+        self._ignored = ignored or workspace.ignored
         self.posed = self.remembered(self._posed)
         self.grey = self.remembered(self._grey)
 
@@ -40,7 +49,7 @@ class WorkingPictures:
 
     def ignored(self, i: int) -> np.ndarray | None:
         """(H, W) bool at working size: pixels that any ignored one of the picture touches, for they are a mixture."""
-        return self._at_working_size(i, self._workspace.ignored(self._frames[i].name))
+        return self._at_working_size(i, self._ignored(self._frames[i].name))
 
     def ignored_by_user(self, i: int) -> np.ndarray | None:
         """As `ignored`, by the user's own mask alone."""
@@ -66,7 +75,7 @@ class WorkingPictures:
         return PosedPicture(rgb, view.camera.resized(*size), view.cam_from_world)
 
     def _grey(self, i: int) -> GreyView:
-        """A picture as other frames may match it: NaN where the user's mask ignores it."""
+        """A picture as other frames may match it: NaN where it is ignored."""
         view, ignored = self.posed(i).grey(), self.ignored(i)
         return view if ignored is None else replace(view, grey=np.where(ignored, np.float32(np.nan), view.grey))
 
@@ -81,3 +90,11 @@ def usual_workers(pixels: int, bytes_per_pixel: int) -> int:
     """Threads for frames of so many pixels: one per core, but no more than fit into half of the machine's memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(usable_cores(), memory // 2 // (bytes_per_pixel * pixels)))
+
+
+def no_part_of_background(workspace: Workspace, name: str) -> np.ndarray | None:
+    """(H, W) bool: pixels of a frame that move, or that a mask takes out; None where there are none."""
+    ignored, moving = workspace.ignored(name), workspace.motion(name).mask
+    if ignored is not None:
+        moving = moving | ignored
+    return moving if moving.any() else None

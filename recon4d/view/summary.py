@@ -38,6 +38,13 @@ def _first_pass(s: Summary) -> str:
     return f"{100 * s['moving_share']:.1f} % of the pixels move, in {s['frames_with_movers']} of {s['frames']} frames"
 
 
+def _motion(s: Summary) -> str:
+    if not s["objects"]:
+        return f"nothing moves in {s['frames']} frames"
+    share = f"{100 * s['moving_share']:.1f} % of the pixels"
+    return f"{s['objects']} object{'s' if s['objects'] > 1 else ''} in {s['frames']} frames, {share}"
+
+
 def _depth(s: Summary) -> str:
     text = f"{s['frames']} frames of kind {s['kind']}"
     if not s.get("shares"):
@@ -84,9 +91,13 @@ def _export(s: Summary) -> str:
 
 
 def _fuse(s: Summary) -> str:
+    gone = s["removed"]
     return (
-        f"background of {s['static_points']} points and {s['static_triangles']} triangles; "
-        f"{100 * s['confirmed_share']:.0f} % of the pixels are confirmed by other views"
+        f"background of {s['static_points']} points and {s['static_triangles']} triangles in voxels of "
+        f"{s['voxel_size']:.3g}, {100 * s['coverage']:.0f} % of what stands still is where it is; removed: "
+        f"{gone['seen_through']} voxels seen through, {gone['seldom_seen']} seldom seen, "
+        f"{gone['islands'] + gone['stray_points']} hanging in the air; {s['objects']} moving objects with "
+        f"{s['moving_points']} points"
     )
 
 
@@ -102,6 +113,7 @@ _LINES: dict[str, Callable[[Summary], str]] = {
     "first_pass": _first_pass,
     "depth": _depth,
     "align": _align,
+    "motion": _motion,
     "mesh": _mesh,
     "refine": _refine,
     "fuse": _fuse,

@@ -1,0 +1,342 @@
+"""The walks of the stage motion at working size: evidence of every frame, labels, objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.geometry.flow_check import checked_flow
+from recon4d.motion.carry import carried_numbers, helped
+from recon4d.motion.evidence import FrameEvidence, PairLook, frame_evidence, pair_look
+from recon4d.motion.flow import FlowSource, Frame
+from recon4d.motion.labels import colour_springs, frame_label
+from recon4d.motion.objects import Tracker
+from recon4d.motion.resting import UNCOVERED, mask_at_rest, rests_there
+from recon4d.motion.static_flow import Look, static_flow, without_holes
+from recon4d.stages.recorded_flow import open_scene_flow_source
+from recon4d.stages.working_pictures import WorkingPictures
+
+if TYPE_CHECKING:
+    from recon4d.motion.segmentation import Segmentation
+    from recon4d.stages.motion import MotionOptions
+    from recon4d.workspace import Workspace
+
+EVIDENCE, LABELS, NUMBERS = "evidence", "labels", "numbers"  # folders of the part, removed in the end
+LONGEST_GAP_S = 0.4  # between frames that are compared: slow motion shows only over time
+SHORTEST, LONGEST = 4, 16  # frames of that gap
+SWEEPS = 2  # of labels over the clip and back, after a first one
+KEPT_LOOKS = 64  # in memory
+KEPT_FLOWS = 96
+FAR_AWAY = 1e5  # pixels
+HINTED_SHARE, HINT = 0.2, 0.5  # of a segment that must move; how much the rest of it counts then
+LONGEST_REST_GAP = 3  # frames that do not show an object at rest, after which it is no longer looked for
+LEFT_WITHIN = 60  # frames after which an object must have left its place, to be told from it
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is kept of a frame between the walks; grids (h, w) of working size."""
+
+    found: FrameEvidence
+    to_next: np.ndarray  # (h, w, 2) float32 flow, NaN where it does not return
+    to_before: np.ndarray
+    from_before: np.ndarray  # (h, w, 2) float32 flow to the frame before, returning or not
+    off: np.ndarray  # (h, w, 2) float32 flow to the next frame beyond a static surface's; of the last frame: all NaN
+    floor_px: float
+
+
+def write_evidence(path: Path, evidence: Evidence) -> None:
+    """One frame's evidence, as `read_evidence` reads it."""
+    from recon4d.formats.arrays import write_arrays
+
+    write_arrays(
+        path,
+        moved=np.round(255 * evidence.found.moved).astype(np.uint8),
+        still=np.round(255 * evidence.found.still).astype(np.uint8),
+        to_next=evidence.to_next.astype(np.float16),
+        to_before=evidence.to_before.astype(np.float16),
+        from_before=evidence.from_before.astype(np.float16),
+        off=evidence.off.astype(np.float16),
+        floor_px=np.float64(evidence.floor_px),
+    )
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Reverse of `write_evidence`."""
+    from recon4d.formats.arrays import read_arrays
+
+    arrays = read_arrays(path)
+    found = FrameEvidence(*(arrays[name].astype(np.float32) / 255 for name in ("moved", "still")))
+    flows = (arrays[name].astype(np.float32) for name in ("to_next", "to_before", "from_before", "off"))
+    return Evidence(found, *flows, float(arrays["floor_px"].item()))
+
+
+class Grids:
+    """One grid per frame, on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return np.load(self._folder / f"{i}.npy")
+
+    def __setitem__(self, i: int, grid: np.ndarray) -> None:
+        np.save(self._folder / f"{i}.npy", grid)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What the walks at working size found."""
+
+    labels: Grids  # (h, w) uint8, 255 = moves
+    numbers: Grids  # (h, w) uint16, 0 = background
+    floor_px: float  # median noise floor of the flow
+
+
+class MotionWalks:
+    """The frames of a scene at working size, named by row."""
+
+    def __init__(self, workspace: Workspace, options: MotionOptions, folder: Path | None) -> None:
+        """``folder`` is where the walks keep what they found; None where only flow is asked for."""
+        trajectory = workspace.unrefined_trajectory()
+        self.names, self._frames = trajectory.names, list(trajectory)
+        self._workspace, self._folder = workspace, folder
+        self._pictures = WorkingPictures(workspace, trajectory, options.max_size, KEPT_LOOKS)
+        self._source = open_scene_flow_source(workspace, options.flow)
+        self._points = workspace.sparse_model().pixels
+        self._segmentation = _segmentation(options)
+        self.look = self._pictures.remembered(self._look)
+        self._flow = lru_cache(KEPT_FLOWS)(self._flow_between)
+        self.gaps = gaps(trajectory.timestamps_s)
+
+    @property
+    def steps(self) -> int:
+        """Steps of `labelled` that are counted."""
+        return len(self.names) * (SWEEPS + 2 + (SWEEPS if self._segmentation else 0))
+
+    # -- evidence --------------------------------------------------------------------------------------------------
+
+    def evidence(self, i: int) -> Evidence:
+        """What the flow to frames before and after says of a frame."""
+        sides, flows, floors = [], [], []
+        off = np.full((*self.look(i).rgb.shape[:2], 2), np.nan, dtype=np.float32)
+        for sign in (-1, 1):
+            looks = []
+            for gap in self.gaps:
+                pair = self._pair(i, i + sign * gap)
+                if pair is not None:
+                    looks.append(pair)
+                    floors.append(pair.floor_px)
+                    if sign * gap == 1:
+                        off = pair.off
+            sides.append(looks)
+            flows.append(self._to(i, i + sign))
+        if not any(sides):
+            nothing = np.zeros(off.shape[:2], dtype=np.float32)
+            found = FrameEvidence(nothing, nothing)
+        else:
+            found = frame_evidence(*sides)
+        before = self._between(i, i - 1)
+        before = np.full_like(off, np.nan) if before is None else before
+        return Evidence(self._with_mask(i, found), flows[1], flows[0], before, off, float(np.median(floors or [0.0])))
+
+    def _pair(self, i: int, j: int) -> PairLook | None:
+        pair = self.flow_pair(i, j)
+        return None if pair is None else pair_look(self.look(i), self.look(j), *pair)
+
+    def _to(self, i: int, j: int) -> np.ndarray:
+        """(h, w, 2) flow to a frame, NaN where it does not return from there."""
+        pair = self.flow_pair(i, j)
+        if pair is None:
+            return np.full((*self.look(i).rgb.shape[:2], 2), np.nan, dtype=np.float32)
+        return checked_flow(*pair)
+
+    def _between(self, i: int, j: int) -> np.ndarray | None:
+        """(h, w, 2) flow from one frame to another; None where there is no such frame or flow."""
+        inside = 0 <= i < len(self.names) and 0 <= j < len(self.names)
+        return self._flow(i, j) if inside and self._source.knows(self.names[i], self.names[j]) else None
+
+    def _flow_between(self, i: int, j: int) -> np.ndarray:
+        return guided_flow(self._source, self.look(i), self.look(j))
+
+    def flow_pair(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Flow (h, w, 2) between two frames, there and back; None where there is no such frame or flow."""
+        there, back = self._between(i, j), self._between(j, i)
+        return None if there is None or back is None else (there, back)
+
+    def _with_mask(self, i: int, found: FrameEvidence) -> FrameEvidence:
+        """A user's mask says of its pixels that they are none of the static scene."""
+        ignored = self._pictures.ignored_by_user(i)
+        if ignored is None:
+            return found
+        return FrameEvidence(np.where(ignored, 1, found.moved), np.where(ignored, 0, found.still))
+
+    def _look(self, i: int) -> Look:
+        from recon4d.geometry.resample import resize_grid
+
+        view, posed = self._frames[i], self._pictures.posed(i)
+        height, width = posed.camera.shape
+        surface = self._workspace.scene_depth(view.name, "align")
+        near = np.where(surface.valid, 1 / np.maximum(surface.depth, 1e-12), 0).astype(np.float32)
+        near, known = resize_grid(near, surface.valid, width, height)
+        seen = self._points.get(view.name, np.zeros((0, 2))) * (width / view.camera.width, height / view.camera.height)
+        points = np.clip(seen[:, ::-1].astype(np.int64), 0, (height - 1, width - 1))
+        return Look(view.name, posed.rgb, posed.camera, posed.cam_from_world, without_holes(near, known), known, points)
+
+    # -- labels and objects ----------------------------------------------------------------------------------------
+
+    def read(self, i: int) -> Evidence:
+        """A frame's evidence as the first walk left it."""
+        return read_evidence(self._folder / EVIDENCE / f"{self.names[i]}.npz")
+
+    def labelled(self, step: Callable[[], None]) -> Labelled:
+        """Labels of all frames in agreement with each other, and the objects they form."""
+        grids = Grids(self._folder / LABELS)
+        count = len(self.names)
+        self._sweep(grids, range(count), step, first=True)
+        for sweep in range(SWEEPS):
+            self._sweep(grids, range(count)[:: 1 if sweep % 2 else -1], step)
+        if self._segmentation is not None:
+            self._hint(grids)
+            for sweep in range(SWEEPS):
+                self._sweep(grids, range(count)[:: 1 if sweep % 2 else -1], step)
+        numbers = self._tracked(grids, step)
+        return Labelled(grids, numbers, float(np.median([self.read(i).floor_px for i in range(count)])))
+
+    def _sweep(self, labels: Grids, order: Sequence[int], step: Callable[[], None], first: bool = False) -> None:
+        """Label the frames in this order, each with those beside it in time as they are."""
+        for i in order:
+            evidence = self.read(i)
+            beside = (
+                [(i - 1, evidence.to_before)] if first else [(i - 1, evidence.to_before), (i + 1, evidence.to_next)]
+            )
+            in_time = [(labels[j] / np.float32(255), flow) for j, flow in beside if 0 <= j < len(self.names)]
+            label = frame_label(evidence.found, colour_springs(self.look(i).rgb), in_time)
+            labels[i] = np.round(255 * np.clip(label, 0, 1)).astype(np.uint8)
+            step()
+
+    def _hint(self, labels: Grids) -> None:
+        """Raise the evidence of whole segments, of which enough moves."""
+        import cv2
+
+        for i in range(len(self.names)):
+            segment = self._segmentation.foreground(self.look(i).rgb) > 0.5
+            count, parts = cv2.connectedComponents(segment.astype(np.uint8))
+            moving = np.bincount(parts.ravel(), (labels[i] > 127).ravel(), count) / np.bincount(parts.ravel())
+            raised = segment & (moving >= HINTED_SHARE)[parts]
+            if raised.any():
+                evidence = self.read(i)
+                found = FrameEvidence(
+                    np.where(raised, np.maximum(evidence.found.moved, HINT), evidence.found.moved),
+                    np.where(raised, 0, evidence.found.still),
+                )
+                write_evidence(self._folder / EVIDENCE / f"{self.names[i]}.npz", replace(evidence, found=found))
+
+    def _tracked(self, labels: Grids, step: Callable[[], None]) -> Grids:
+        """The object of each pixel, objects at rest included."""
+        numbers, tracker = Grids(self._folder / NUMBERS), Tracker()
+        for i in range(len(self.names)):
+            evidence = self.read(i)
+            mask = labels[i] > 127
+            numbers[i] = tracker.add(i, self.look(i), mask, evidence.found.moved, evidence.off, evidence.from_before)
+            step()
+        final = tracker.numbering(labels[0].size)
+        table = np.array([final.get(number, 0) for number in range(len(tracker.tracks) + 1)], dtype=np.uint16)
+        for i in range(len(self.names)):
+            numbers[i] = table[numbers[i]]
+        shown = tracker.shown_frames(final)
+        for away in (1, -1):
+            self._carry(away, shown, numbers, labels)
+        rows: dict[int, list[int]] = {}
+        for i in range(len(self.names)):
+            for number in np.unique(numbers[i]):
+                rows.setdefault(int(number), []).append(i)
+        for number in sorted(set(rows) - {0}):
+            self._extend_to_rest(number, rows[number], numbers, labels)
+        return numbers
+
+    def _carry(self, away: int, shown: dict[int, int], numbers: Grids, labels: Grids) -> None:
+        """Bring objects to frames next in time that hardly show their motion; not further than they were seen to move.
+
+        Args:
+            away: 1 from earlier to later frames, -1 back.
+            shown: frames that show the motion of each object.
+        """
+        streak = dict.fromkeys(shown, 0)
+        for i in range(len(self.names))[::away][1:]:
+            evidence, there, own = self.read(i), i - away, numbers[i]
+            flow = evidence.to_before if away > 0 else evidence.to_next
+            carried = carried_numbers(numbers[there], flow, self.look(i).rgb, self.look(there).rgb)
+            for number in sorted(set(np.unique(carried).tolist()) - {0}):
+                mask = helped(own, carried, number, self.look(i).rgb)
+                streak[number] = 0 if mask is None else streak[number] + 1
+                if mask is not None and streak[number] <= shown[number]:
+                    own[mask] = number
+                    numbers[i], labels[i] = own, np.where(mask, 255, labels[i]).astype(np.uint8)
+
+    def _extend_to_rest(self, number: int, rows: list[int], numbers: Grids, labels: Grids) -> None:
+        """Find an object where it stands before it first moves, and after it last does."""
+        for edge, away, ahead in ((rows[0], -1, rows), (rows[-1], 1, rows[::-1])):
+            without = self._frame_without(number, edge, ahead, numbers)
+            missed, i = 0, edge + away
+            while without is not None and 0 <= i < len(self.names) and missed < LONGEST_REST_GAP:
+                mask, left = numbers[edge] == number, numbers[without] == number
+                found = rests_there(self.look(i), self.look(edge), self.look(without), mask, left)
+                missed = missed + 1 if found is None else 0
+                if found is not None:
+                    own = numbers[i]
+                    own[found & (own == 0)] = number
+                    numbers[i] = own
+                    labels[i] = np.where(found, 255, labels[i]).astype(np.uint8)
+                i += away
+
+    def _frame_without(self, number: int, edge: int, rows: list[int], numbers: Grids) -> int | None:
+        """The first frame in which an object has left the place it has in the frame ``edge``."""
+        place = numbers[edge] == number
+        for j in rows:
+            if j == edge or abs(j - edge) > LEFT_WITHIN:
+                continue
+            covered = mask_at_rest(self.look(edge), self.look(j), numbers[j] == number) & place
+            if covered.sum() < UNCOVERED * place.sum():
+                return j
+        return None
+
+
+def gaps(timestamps_s: np.ndarray) -> tuple[int, ...]:
+    """How many frames apart frames are compared: one, the longest, and between."""
+    steps = np.diff(timestamps_s)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    longest = int(np.clip(round(LONGEST_GAP_S / usual), SHORTEST, LONGEST)) if usual > 0 else SHORTEST
+    return tuple(sorted({1, round(longest**0.5), longest}))
+
+
+def guided_flow(source: FlowSource, frame: Look, other: Look) -> np.ndarray:
+    """(H, W, 2) optical flow, found on top of that of the static scene where the source works on any pictures.
+
+    What stands still has no flow left then, so untextured places keep still and fast cameras do no harm.
+    """
+    import cv2
+
+    if not source.on_any_pictures:
+        return source.flow(Frame(frame.name, frame.rgb), Frame(other.name, other.rgb))
+    guide = np.nan_to_num(static_flow(frame, other, frame.nearness), nan=FAR_AWAY)
+    height, width = guide.shape[:2]
+    x = (guide[..., 0] + np.arange(width)).astype(np.float32)
+    y = (guide[..., 1] + np.arange(height)[:, None]).astype(np.float32)
+    warped = cv2.remap(other.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    left = source.flow(Frame(frame.name, frame.rgb), Frame(other.name, warped))
+    return (guide + left).astype(np.float32)
+
+
+def _segmentation(options: MotionOptions) -> Segmentation | None:
+    if options.segmentation is None:
+        return None
+    from recon4d.motion.segmentation import Segmentation
+
+    return Segmentation(Path(options.segmentation))
