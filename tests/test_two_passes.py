@@ -58,7 +58,7 @@ class StandInMotion:
             mask = np.zeros(workspace.picture(name).shape[:2], dtype=np.uint8)
             mask[MOVER] = 255 if options.moves and row % 2 else 0
             write_picture(part.path / "mask" / f"{name}.png", mask)
-        return {"frames": len(names)}
+        return {"frames": len(names), "objects": 0}
 
 
 @dataclass(frozen=True)
