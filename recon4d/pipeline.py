@@ -104,8 +104,6 @@ def with_passes(options: Options, passes: int | None) -> Options:
         raise OptionsError(f"run: --passes is {passes}, 1 or 2 is expected")
     if passes is None:
         return options
-    if passes == 2 and "motion" not in BUILT:
-        raise OptionsError("run: the stage motion is not built yet, so --passes 2 would have nothing to leave out")
     return dataclasses.replace(options, poses=dataclasses.replace(options.poses, second_pass=passes == 2))
 
 
