@@ -216,7 +216,7 @@ def test_interpolated_poses_are_no_evidence(scene_copy):
     cameras = json.loads(path.read_text())
     next(f for f in cameras["frames"] if f["name"] == name)["origin"] = "interpolated"
     path.write_text(json.dumps(cameras))
-    fuse.run(workspace, fuse.FuseOptions(tolerance=0.06))
+    fuse.run(workspace, fuse.FuseOptions(min_agreement=0.6))
     assert magenta_share(workspace.static_cloud().colors) == 0
     assert magenta_share(workspace.static_mesh().colors) == 0
 
@@ -231,7 +231,7 @@ def test_masked_pixels_stay_out_of_the_background(scene_copy):
         mask = np.zeros(workspace.picture(name).shape[:2], dtype=np.uint8)
         mask[:, :101] = 255
         write_picture(scene_copy / "poses" / "masks" / f"{name}.png", mask)
-    fuse.run(workspace, fuse.FuseOptions(tolerance=0.06))
+    fuse.run(workspace, fuse.FuseOptions(min_agreement=0.6))
     assert magenta_share(workspace.static_cloud().colors) < 1e-4
 
 

@@ -63,7 +63,7 @@ def test_mesh_without_faces():
 
 def test_background_mesh_is_the_same_from_run_to_run():
     pytest.importorskip("open3d")
-    from recon4d.geometry.fusion import BackgroundMesh
+    from recon4d.geometry.tsdf import Sighting, TsdfVolume
     from recon4d.scene.camera import Camera
     from recon4d.scene.transforms import Rigid3
 
@@ -71,12 +71,14 @@ def test_background_mesh_is_the_same_from_run_to_run():
     y, x = np.mgrid[0:48, 0:64]
     depth = (2 + 0.2 * np.sin(x / 5) + 0.1 * np.cos(y / 7)).astype(np.float32)
     picture = np.stack([4 * x, 5 * y, x + y], axis=-1).astype(np.uint8)
-    still = Rigid3(np.eye(3), np.zeros(3))
+    still, ones = Rigid3(np.eye(3), np.zeros(3)), np.ones(depth.shape, dtype=np.float32)
+    seen = Sighting(depth, ones, ones > 0, picture, np.ones(3, dtype=np.float32), camera, still)
     meshes = []
     for _ in range(3):
-        volume = BackgroundMesh(0.05, camera.unproject(depth.astype(float)).reshape(-1, 3))
+        volume = TsdfVolume(0.05, 0.2)
+        volume.reserve(seen)
         for _ in range(3):
-            volume.add(depth, picture, camera, still)
-        meshes.append(volume.extract(min_weight=2.0))
+            volume.add(seen)
+        meshes.append(volume.mesh(volume.sums[..., 0] >= 2))
     assert len(meshes[0][1]) > 1000
     assert _bytes(meshes[0]) == _bytes(meshes[1]) == _bytes(meshes[2])

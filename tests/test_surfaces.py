@@ -1,18 +1,13 @@
-"""Resampling, silhouettes, normals, view agreement, neighbours, voxels."""
+"""Resampling, silhouettes, normals, voxels."""
 
 import numpy as np
 import pytest
 
-from recon4d.geometry.agreement import count_agreement
-from recon4d.geometry.fusion import ViewCounts, count_views, frame_cloud, frame_points
 from recon4d.geometry.meshing import cut_silhouettes, grid_normals, well_joined
-from recon4d.geometry.neighbours import choose_neighbours
 from recon4d.geometry.resample import resize_grid, sample_grid
 from recon4d.geometry.voxels import VoxelMerger
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import SceneDepth
-from recon4d.scene.trajectory import PoseOrigin, Trajectory, View
-from recon4d.scene.transforms import Rigid3
 
 CAMERA = Camera(40, 30, 40.0, 40.0, 20.0, 15.0)
 
@@ -20,10 +15,6 @@ CAMERA = Camera(40, 30, 40.0, 40.0, 20.0, 15.0)
 def surface(depth: np.ndarray, valid: np.ndarray | None = None) -> SceneDepth:
     valid = np.ones(depth.shape, dtype=bool) if valid is None else valid
     return SceneDepth(np.where(valid, depth, 0), valid, 0.01 * depth, np.zeros(depth.shape))
-
-
-def view(x: float = 0.0, name: str = "0") -> View:
-    return View(name, 0.0, Rigid3(np.eye(3), np.array([-x, 0.0, 0.0])), CAMERA, PoseOrigin.MEASURED)
 
 
 def test_sampling_by_hand():
@@ -90,71 +81,6 @@ def test_lone_pixel_floats():
     depth[15, 20] = 3.0
     mesh = cut_silhouettes(surface(depth), CAMERA, 1.04, 4.0)
     assert well_joined(mesh).sum() == 30 * 40 - 1
-
-
-def test_views_agree_see_through_or_are_blocked():
-    points = np.array([[0.0, 0, 2.0], [0.0, 0, 1.0], [0.0, 0, 4.0], [0.0, 0, -1.0], [9.0, 0, 2.0]])
-    wall = np.full((30, 40), 2.0, dtype=np.float32)
-    agrees, through = count_agreement(points, np.ones(5, dtype=bool), Rigid3.identity(), CAMERA, wall, 0.05)
-    assert agrees.tolist() == [True, False, False, False, False]
-    assert through.tolist() == [False, True, False, False, False]  # hidden, behind and outside say nothing
-
-
-def test_tolerance_is_relative():
-    wall = np.full((30, 40), 2.0, dtype=np.float32)
-    points = np.array([[0.0, 0, 2.09], [0.0, 0, 2.2]])
-    agrees, _ = count_agreement(points, np.ones(2, dtype=bool), Rigid3.identity(), CAMERA, wall, 0.05)
-    assert agrees.tolist() == [True, False]
-
-
-def test_wall_is_confirmed_from_the_side_and_a_ghost_is_not():
-    wall = np.full((30, 40), 2.0)
-    ghost = wall.copy()
-    ghost[10:20, 15:25] = 1.2
-    mesh = cut_silhouettes(surface(ghost), CAMERA, 1.04, 4.0)
-    frame = frame_points(view(), mesh)
-    others = [(view(x), wall.astype(np.float32)) for x in (-0.1, 0.1)]
-    counts = count_views(frame, others, 0.05)
-    confirmed = counts.confirmed(2)
-    assert not confirmed[11:19, 16:24].any()
-    assert (counts.seeing_through[11:19, 16:24] == 2).all()
-    assert confirmed[:, 8:12].all()
-    cloud = frame_cloud(frame, counts, mesh.surface.provenance, np.zeros((30, 40, 3), np.uint8), max_points=400)
-    assert 200 < len(cloud) <= 400
-
-
-def test_confirmation_needs_twice_as_many_for_as_against():
-    counts = ViewCounts(np.array([[2, 3, 4]], np.uint8), np.array([[0, 2, 2]], np.uint8))
-    assert counts.confirmed(2).tolist() == [[True, False, True]]
-    np.testing.assert_allclose(counts.confidence(), [[2.5 / 3, 3.5 / 6, 4.5 / 7]], rtol=1e-6)
-
-
-def test_neighbours_have_baseline_and_spread():
-    count = 41
-    shift = np.zeros((count, 3))
-    shift[:, 0] = -0.02 * np.arange(count)  # 2 cm steps past something 2 m away: 0.57 degrees each
-    trajectory = Trajectory(
-        tuple(f"{i:06d}" for i in range(count)),
-        np.arange(count) / 10,
-        Rigid3(np.tile(np.eye(3), (count, 1, 1)), shift),
-        (CAMERA,) * count,
-        (PoseOrigin.MEASURED,) * count,
-    )
-    chosen = choose_neighbours(trajectory, np.full(count, 2.0), 6, np.ones(count, dtype=bool))[20]
-    offsets = np.abs(np.array(chosen) - 20)
-    assert len(set(chosen)) == 6
-    assert 20 not in chosen
-    assert offsets.min() >= 3  # neighbours in time have next to no baseline
-    assert min(chosen) < 20 < max(chosen)
-
-
-def test_tripod_falls_back_to_neighbours_in_time():
-    trajectory = Trajectory(
-        ("a", "b", "c"), np.arange(3.0), Rigid3.identity(3), (CAMERA,) * 3, (PoseOrigin.STATIC,) * 3
-    )
-    depth, all_of_them = np.full(3, 2.0), np.ones(3, dtype=bool)
-    assert choose_neighbours(trajectory, depth, 2, all_of_them) == [[1, 2], [0, 2], [1, 0]]
-    assert choose_neighbours(trajectory, depth, 2, np.array([True, False, True])) == [[2], [0, 2], [0]]
 
 
 def test_voxel_mean_by_hand():
