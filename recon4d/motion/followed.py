@@ -113,9 +113,11 @@ def rounded(points: Followed, frame: MovingFrame, label: int) -> Followed:
     height = np.sqrt(np.maximum(2 * radius * inside - inside**2, 0))  # pixels above the outline
     x, y = np.floor(points.pixels).astype(int).T
     height = height[np.clip(y, 0, own.shape[0] - 3), np.clip(x, 0, own.shape[1] - 3)]
-    middle = float(np.median(points.x_in_cam[:, 2]))
-    depth = middle * (1 + (np.median(height) - height) / frame.view.camera.fx)
-    return replace(points, x_in_cam=points.x_in_cam * (depth / points.x_in_cam[:, 2])[:, None])
+    rays = points.x_in_cam / points.x_in_cam[:, 2, None]
+    ahead = np.median(rays, axis=0) / np.linalg.norm(np.median(rays, axis=0))  # the body faces the camera, not its axis
+    distance = np.median(points.x_in_cam @ ahead)
+    along = distance * (1 + (np.median(height) - height) / frame.view.camera.fx)
+    return replace(points, x_in_cam=rays * (along / (rays @ ahead))[:, None])
 
 
 def _by_flow(pixels: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ BRIDGE = 3  # frames without a word of an object, over which its motion goes on 
 LEAST_SIGMA = 0.01  # log, by which the depth of a whole object may be off
 LEAST_PIXELS = 12
 RIGID_PX, RIGID_SHARE = 0.15, 0.08  # what a rigid motion may leave unexplained, and share of the motion
+FAR_OFF = 3.0  # times that: a pair counts no worse
 CLEARLY = 0.85  # of the residual: another shape is believed below
 
 
@@ -46,18 +47,21 @@ class Sightings:
 
     @property
     def residual_px(self) -> float:
-        """What the rigid fits leave unexplained, median over the pairs; NaN without any."""
+        """What the rigid fits leave unexplained, mean over the pairs by their pixels; NaN without any."""
         return _residual_px(self.pairs)
 
     @property
     def is_rigid(self) -> bool:
         """Whether one rigid motion a pair of frames explains where the flow finds its points."""
-        left = [fit.residual_px / (RIGID_PX + RIGID_SHARE * fit.moved_px) for fit in self.pairs.values()]
-        return bool(left) and float(np.median(left)) <= 1
+        fits = self.pairs.values()
+        left = [min(fit.residual_px / (RIGID_PX + RIGID_SHARE * fit.moved_px), FAR_OFF) for fit in fits]
+        return bool(left) and float(np.average(left, weights=[fit.pixels for fit in fits])) <= 1
 
 
 def _residual_px(fits: dict[int, RigidFit]) -> float:
-    return float(np.median([fit.residual_px for fit in fits.values()])) if fits else np.nan
+    if not fits:
+        return np.nan
+    return float(np.average([fit.residual_px for fit in fits.values()], weights=[fit.pixels for fit in fits.values()]))
 
 
 @dataclass(frozen=True)

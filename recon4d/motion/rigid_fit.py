@@ -30,6 +30,7 @@ class RigidFit:
     """``other_from_cam``: the motion of an object from one camera's frame to another's."""
 
     motion: Rigid3
+    pixels: float  # of the object that took part
     residual_px: float  # median distance of the moved points from where the flow finds them, outliers included
     moved_px: float  # median distance of where the flow finds them from where they were, had they stood still
     depth_gap: float  # median log of measured depth over that of the moved points: how the two frames' depths differ
@@ -102,6 +103,7 @@ def _verdict(points: Followed, camera: Camera, static: Rigid3, motion: Rigid3, h
     gap = np.log(points.depth[known] / moved[known, 2])
     return RigidFit(
         motion=motion,
+        pixels=len(points) * points.pixels_each,
         residual_px=float(np.median(length)),
         moved_px=float(np.median(np.linalg.norm(reprojection(standing, centre, points.found, camera)[0], axis=1))),
         depth_gap=float(np.median(gap)) if known.any() else np.nan,
