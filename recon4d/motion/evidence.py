@@ -19,7 +19,7 @@ from recon4d.motion.static_flow import Look, camera_error, static_flow
 
 SURFACE_PX = 5  # side of the window whose depths a pixel may have: silhouettes are a pixel or two off
 DEPTH_SLACK = 0.05  # relative, beyond the depths of that window
-FLOORS = 4.0  # noise floors that flow may be off
+FLOORS = 5.0  # noise floors that flow may be off
 LEAST_EXCESS_PX = 0.7
 EXCESS, EXCESS_SOFT = 1.0, 1 / 6  # of that, above which flow is no static surface's, and how gradually
 UNLIKE, UNLIKE_SOFT = 12.0, 2.5  # grey levels, mean of the channels: windows that differ
@@ -27,6 +27,8 @@ LIKE_SOFT = 2.0  # grey levels by which the flow must explain a window better
 VERY_UNLIKE, VERY_SOFT = 18.0, 4.0  # no static surface, even where the flow has lost it
 SHADE = (0.6, 1.6)  # ratios of brightness that are taken for shade, not for another surface
 SHADE_PX = 9  # side of the window whose brightness is compared
+TAIL, TAILS, LEAST_ALONE_PX = 0.9, 8.0, 0.5  # quantile of the excess, so many times of which count without a look
+FLOW_ALONE, ALONE_SOFT = 0.5, 0.5  # how much that counts; grey levels by which the flow must not explain worse
 FLOW_SHIFTS, STATIC_SHIFTS = (0,), (-1, 0, 1)  # pixels by which windows are tried
 WINDOW_PX = 5
 ONE_SIDE = 0.4  # of the evidence counts where frames before or after do not show the place
@@ -65,8 +67,10 @@ def pair_look(frame: Look, other: Look, forward: np.ndarray, backward: np.ndarra
     checked = checked_flow(forward, backward)
     error = camera_error(frame, checked - still_flow)
     nearest = _explained(frame, other, forward, error.flow)
+    returns = np.isfinite(checked).all(axis=-1)
+    excess_px = np.linalg.norm(forward - nearest, axis=-1)
     with np.errstate(invalid="ignore"):
-        excess = np.linalg.norm(forward - nearest, axis=-1) / max(FLOORS * error.floor_px, LEAST_EXCESS_PX)
+        excess = excess_px / max(FLOORS * error.floor_px, LEAST_EXCESS_PX)
         not_static = _sigmoid((excess - EXCESS) / EXCESS_SOFT)
     look = _Windows(frame, other, still_flow + error.flow)
     unlike = np.minimum(look.static(still_flow + error.flow), look.static(nearest))
@@ -74,11 +78,23 @@ def pair_look(frame: Look, other: Look, forward: np.ndarray, backward: np.ndarra
     better = _sigmoid((unlike - along_flow) / LIKE_SOFT)
     shown = _sigmoid((unlike - UNLIKE) / UNLIKE_SOFT)
     shown *= np.maximum(better, _sigmoid((unlike - VERY_UNLIKE) / VERY_SOFT))
+    shown = np.maximum(shown, FLOW_ALONE * _by_flow(excess_px, returns) * _sigmoid((unlike - along_flow) / ALONE_SOFT))
     seen = look.inside & np.isfinite(forward).all(axis=-1) & np.isfinite(not_static)
     moved = np.where(seen, not_static * shown, 0).astype(np.float32)
     still = np.where(seen, 1 - not_static * better, 1).astype(np.float32)
-    returns = np.isfinite(checked).all(axis=-1)
     return PairLook(moved, still, seen, returns, forward - nearest, error.floor_px)
+
+
+def _by_flow(excess_px: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """(H, W) 0..1: flow so far beyond what nearly all other pixels have that it needs no picture to be believed.
+
+    Slow or plain things change a window by no more than noise; in a clip with good depth and cameras flow shows them.
+    """
+    if not returns.any():
+        return np.zeros(returns.shape)
+    usual = np.quantile(excess_px[returns], TAIL)
+    surely = _sigmoid((excess_px / max(TAILS * usual, LEAST_ALONE_PX) - 1) / EXCESS_SOFT)
+    return np.where(returns, np.nan_to_num(surely), 0)
 
 
 def frame_evidence(before: Sequence[PairLook], after: Sequence[PairLook]) -> FrameEvidence:

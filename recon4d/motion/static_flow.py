@@ -16,7 +16,7 @@ SAMPLE_EVERY = 5  # pixels, of a grid that tells the cameras' errors
 ROUNDS = 15  # of reweighting
 LEAST_SAMPLES = 50
 LEAST_FLOOR_PX = 0.2  # optical flow is not better than that
-TO_SIGMA = 1.4826 / 1.1774  # the median length of a normal error in two dimensions is 1.1774 sigma
+TO_SIGMA = 1 / 1.1774  # the median length of normal errors along two axes is 1.1774 of their sigma
 RIDGE = 1e-6  # of the mean diagonal: motions that cannot be told apart stay small
 
 
