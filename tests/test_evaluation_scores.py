@@ -12,6 +12,7 @@ from recon4d.evaluation.affine_fit import AffineFit
 from recon4d.evaluation.cloud_scores import refine_similarity, score_cloud
 from recon4d.evaluation.depth_scores import RatioMedian, mean_scores, score_depth
 from recon4d.evaluation.flow_scores import mean_flow_scores, score_flow
+from recon4d.evaluation.mask_scores import MaskScores, pooled_mask_scores, score_mask
 from recon4d.evaluation.report import as_plain
 from recon4d.evaluation.sampling import nearest_at, on_grid, sample_whole
 from recon4d.evaluation.temporal import SPAN, StabilityFrame, surface_flicker
@@ -349,6 +350,7 @@ def test_flow_scores_by_hand():
     assert scores.epe == pytest.approx((0.04 + 0.07 + 0) / 3)
     assert (scores.strict, scores.relaxed) == pytest.approx((2 / 3, 1))
     assert scores.truth_length == pytest.approx(1.1 / 3)
+    assert scores.known == pytest.approx(2 / 3)
     assert score_flow(estimate, truth, np.zeros((1, 3), dtype=bool)) is None
     other = score_flow(truth, truth, np.ones((1, 3), dtype=bool))
     assert mean_flow_scores([scores, other]).epe == pytest.approx(scores.epe / 2)
@@ -409,3 +411,33 @@ def test_result_as_plain_data():
     assert plain["c"] == [[0, 1], None]
     assert plain["d"]["scale"] == 1.0
     json.dumps(plain, allow_nan=False)
+
+
+# -- masks -----------------------------------------------------------------------------------------------------------
+
+
+def _mask(text: str) -> np.ndarray:
+    """(1, W) bool, X where it is true."""
+    return np.array([[letter == "X" for letter in text]])
+
+
+def test_mask_scores_by_hand():
+    scores = score_mask(_mask("XXX......."), _mask("..XX......"))  # 1 of both, 4 of either, 8 static of which 2 wrong
+    assert scores == MaskScores(iou=1 / 4, precision=1 / 3, recall=1 / 2, false_alarms=2 / 8)
+    assert score_mask(_mask("X.X."), _mask("X.X.")) == MaskScores(1, 1, 1, 0)
+
+
+def test_masks_of_several_frames_are_pooled_not_averaged():
+    estimates, truths = [_mask("XXXX"), _mask("X..."), _mask("....")], [_mask("XXXX"), _mask(".XX."), _mask("...X")]
+    scores = pooled_mask_scores(estimates, truths)
+    assert scores == MaskScores(iou=4 / 8, precision=4 / 5, recall=4 / 7, false_alarms=1 / 5)
+
+
+def test_mask_scores_of_nothing_are_none_not_zero():
+    nothing, everything = _mask("...."), _mask("XXXX")
+    assert score_mask(nothing, nothing) == MaskScores(None, None, None, 0)
+    assert score_mask(nothing, everything) == MaskScores(0, None, 0, None)
+    assert score_mask(everything, nothing) == MaskScores(0, 0, None, 1)
+    assert pooled_mask_scores([], []) == MaskScores(None, None, None, None)
+    with pytest.raises(ValueError, match="same shape"):
+        score_mask(_mask("..."), nothing)

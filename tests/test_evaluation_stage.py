@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from true_scene import COUNT, TRUTH_FROM_SCENE, Made, publish
+from true_scene import COUNT, TRUTH_FROM_SCENE, Made, nothing_moves, publish, true_objects
 
 from recon4d.errors import EvaluationError, InputError, WorkspaceError
 from recon4d.evaluation.report import format_scores
-from recon4d.formats.arrays import write_arrays, write_depth_map
+from recon4d.formats.arrays import write_arrays, write_depth_map, write_scene_flow
+from recon4d.formats.pictures import write_picture
 from recon4d.formats.ply import write_cloud
 from recon4d.poses.lens import Lens, undistortion_map
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import DepthKind, DepthMap
+from recon4d.scene.scene_flow import SceneFlow
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.scene.transforms import Rigid3
 from recon4d.stages.evaluate import EvaluateOptions, evaluate
@@ -212,7 +214,7 @@ def test_rendered_background_cloud_and_scene_flow(made, tmp_path):
         write_cloud(folder / "static.ply", PointCloud(scene_from_truth @ points, np.zeros((len(points), 3))))
         for frame in made.frames:
             flow = scene_from_truth.scale * frame.flow_next @ scene_from_truth.rotation.T
-            write_arrays(folder / "scene_flow" / f"{frame.name}.npz", next=flow.astype(np.float32))
+            write_scene_flow(folder / "scene_flow" / f"{frame.name}.npz", SceneFlow(flow, flow))
 
     publish(workspace, "fuse", fuse)
     write_cloud(tmp_path / "truth.ply", PointCloud(points[::2] + 0.001, np.zeros((len(points[::2]), 3))))
@@ -230,6 +232,99 @@ def test_rendered_background_cloud_and_scene_flow(made, tmp_path):
     assert "F-score" in text
     with pytest.raises(EvaluationError, match="--trajectory-gt must give"):
         evaluate(workspace, replace(options, trajectory_gt=None, depth_gt=None, mask_gt=None, flow_gt=None))
+
+
+def _fused_flow(workspace: Workspace, made: Made, next_flow) -> None:
+    """A unit fuse with this displacement of a frame, metres, brought into our world and unit."""
+    turn, scale = TRUTH_FROM_SCENE.inverse().rotation, 1 / TRUTH_FROM_SCENE.scale
+
+    def fill(folder: Path) -> None:
+        (folder / "scene_flow").mkdir()
+        for i, frame in enumerate(made.frames):
+            flow = (scale * next_flow(i, frame) @ turn.T).astype(np.float32)
+            write_scene_flow(folder / "scene_flow" / f"{frame.name}.npz", SceneFlow(flow, flow))
+
+    publish(workspace, "fuse", fill)
+
+
+def test_unknown_scene_flow_counts_as_unmoved_and_the_last_frame_has_none(made, tmp_path):
+    def half_known(i: int, frame) -> np.ndarray:
+        flow = frame.flow_next.copy()
+        unknown = frame.object_id > 0
+        if i < COUNT - 1:
+            unknown[:, ::2] = False
+        flow[unknown] = np.nan
+        return flow
+
+    workspace = made.workspace(tmp_path / "s")
+    _fused_flow(workspace, made, half_known)
+    options = replace(made.options, depth_gt=None, flow_gt=made.files.scene_flow)
+    result = evaluate(workspace, options)["flow"]
+    lengths, known = [], []
+    for frame in made.frames[:-1]:
+        moving = frame.object_id > 0
+        length = np.linalg.norm(frame.flow_next, axis=2)
+        length[:, ::2] = 0  # where the estimate is right
+        lengths.append(length[moving].mean())
+        known.append(moving[:, ::2].sum() / moving.sum())
+    assert result["moving"]["epe"] == pytest.approx(np.mean(lengths), rel=0.01)  # files are of half precision
+    assert result["moving"]["known"] == pytest.approx(np.mean(known))
+    assert result["static"]["known"] == 1
+    assert f"known for {np.mean(known):.1%}" in format_scores(evaluate(workspace, options))
+
+
+def test_motion_masks_are_scored_as_they_were_made_wrong(made, tmp_path):
+    def wrong(frame) -> np.ndarray:
+        numbers = true_objects(frame).copy()
+        numbers[:24] = 0  # the upper half is missed
+        numbers[:3, :20] = 9  # and 60 pixels of the wall are called an object
+        return numbers
+
+    assert all((frame.object_id[:3, :20] == 0).all() for frame in made.frames)
+    workspace = made.workspace(tmp_path / "s")
+    made.publish_motion(workspace, wrong)
+    options = EvaluateOptions(mask_gt=made.files.mask, json=tmp_path / "scores.json")
+    result = evaluate(workspace, options)
+    true = sum(int((frame.object_id > 0).sum()) for frame in made.frames)
+    both = sum(int((frame.object_id[24:] > 0).sum()) for frame in made.frames)
+    alarms = 60 * COUNT
+    assert 0 < both < true
+    assert result["mask"] == {
+        "frames": COUNT,
+        "iou": pytest.approx(both / (true + alarms)),
+        "precision": pytest.approx(both / (both + alarms)),
+        "recall": pytest.approx(both / true),
+        "false_alarms": pytest.approx(alarms / (COUNT * 48 * 64 - true)),
+    }
+    assert result["rules"]["mask"] == "by name"
+    assert json.loads(options.json.read_text()) == result
+    assert f"IoU {both / (true + alarms):.3f}, precision" in format_scores(result)
+    assert "static pixels called moving" in format_scores(result)
+
+
+def test_masks_of_an_outdated_motion_get_a_note(made, tmp_path):
+    workspace = made.workspace(tmp_path / "s")
+    made.publish_motion(workspace, true_objects)
+    result = evaluate(workspace, EvaluateOptions(mask_gt=made.files.mask), stale={"motion": "align changed since"})
+    assert result["mask"]["iou"] == 1
+    assert any(note.startswith("motion is out of date: align changed since") for note in result["notes"])
+
+
+def test_motion_masks_of_another_size_meet_the_truth(made, tmp_path):
+    workspace = made.workspace(tmp_path / "s")
+    made.publish_motion(workspace, lambda frame: np.kron(true_objects(frame), np.ones((2, 2), dtype=np.uint8)))
+    assert evaluate(workspace, EvaluateOptions(mask_gt=made.files.mask))["mask"]["iou"] == 1
+
+
+def test_where_nothing_moves_a_mask_has_no_score_but_its_false_alarms(made, tmp_path):
+    workspace = made.workspace(tmp_path / "s")
+    made.publish_motion(workspace, nothing_moves)
+    (tmp_path / "mask").mkdir()
+    for name in made.scene.names:
+        write_picture(tmp_path / "mask" / f"{name}.png", np.zeros((48, 64), dtype=np.uint8))
+    result = evaluate(workspace, EvaluateOptions(mask_gt=tmp_path / "mask"))
+    assert result["mask"] == {"frames": COUNT, "iou": None, "precision": None, "recall": None, "false_alarms": 0}
+    assert "IoU -, precision -, recall - over" in format_scores(result)
 
 
 def test_trajectory_by_row_and_by_shifted_time(made, tmp_path):

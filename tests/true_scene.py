@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from recon4d.formats.arrays import write_scene_depth
+from recon4d.formats.arrays import write_motion, write_scene_depth
 from recon4d.formats.cameras_json import write_trajectory
 from recon4d.formats.frames_table import write_frames_table
 from recon4d.formats.pictures import write_picture
@@ -18,12 +19,13 @@ from recon4d.poses.lens import Lens, write_lenses
 from recon4d.poses.models import write_model
 from recon4d.poses.undistort import pinhole_model
 from recon4d.scene.depth import SceneDepth
+from recon4d.scene.motion import FrameMotion
 from recon4d.scene.recording import Frame
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
 from recon4d.scene.transforms import Rigid3, Sim3
 from recon4d.stages.evaluate import EvaluateOptions
 from recon4d.synthetic.clip import ClipFiles, write_clip
-from recon4d.synthetic.scene import SyntheticScene, synthetic_scene
+from recon4d.synthetic.scene import SyntheticFrame, SyntheticScene, synthetic_scene
 from recon4d.workspace import RECORD, StageRecord, Workspace
 
 COUNT = 7
@@ -89,6 +91,29 @@ class Made:
         publish(workspace, "poses", poses)
         publish(workspace, "align", align)
         return workspace
+
+    def publish_motion(self, workspace: Workspace, object_id: Callable[[SyntheticFrame], np.ndarray]) -> None:
+        """The unit motion with these numbers (H, W) of objects, moving for certain, and no flow."""
+
+        def motion(folder: Path) -> None:
+            (folder / "mask").mkdir()
+            for frame in self.frames:
+                numbers = np.asarray(object_id(frame))
+                unknown = np.full((*numbers.shape, 2), np.nan)
+                write_motion(folder / f"{frame.name}.npz", FrameMotion(numbers > 0, unknown, unknown, numbers))
+                write_picture(folder / "mask" / f"{frame.name}.png", np.where(numbers > 0, 255, 0).astype(np.uint8))
+
+        publish(workspace, "motion", motion)
+
+
+def true_objects(frame: SyntheticFrame) -> np.ndarray:
+    """(H, W) numbers of the objects, for `Made.publish_motion`."""
+    return frame.object_id
+
+
+def nothing_moves(frame: SyntheticFrame) -> np.ndarray:
+    """(H, W) zeros, for `Made.publish_motion`."""
+    return np.zeros_like(frame.object_id)
 
 
 def _exact(frame):

@@ -17,6 +17,7 @@ class FlowScores:
     strict: float  # share of the pixels wrong by less than 5 cm or 5 % (truth in metres)
     relaxed: float  # the same with 10 cm or 10 %
     truth_length: float  # mean length of the true displacement: the error of "nothing moves"
+    known: float  # share of the pixels with an estimate
     pixels: float
 
 
@@ -41,6 +42,7 @@ def score_flow(estimate: np.ndarray, truth: np.ndarray, pixels: np.ndarray) -> F
         strict=float(((error < 0.05) | (error < 0.05 * length)).mean()),
         relaxed=float(((error < 0.1) | (error < 0.1 * length)).mean()),
         truth_length=float(length.mean()),
+        known=float(np.isfinite(estimate[pixels]).all(axis=1).mean()),
         pixels=float(len(error)),
     )
 

@@ -48,6 +48,8 @@ def format_scores(result: dict[str, object]) -> str:
         lines += _trajectory_lines(result["trajectory"])
     if result.get("depth"):
         lines += _depth_lines(result)
+    if result.get("mask"):
+        lines += _mask_lines(result["mask"])
     if result.get("flow"):
         lines += _flow_lines(result["flow"])
     if result.get("cloud"):
@@ -94,10 +96,20 @@ def _depth_lines(result: dict) -> list[str]:
     return lines
 
 
+def _mask_lines(mask: dict) -> list[str]:
+    """One line; a score that nothing determines is a dash."""
+    told = {key: "-" if mask[key] is None else f"{mask[key]:.3f}" for key in ("iou", "precision", "recall")}
+    alarms = "" if mask["false_alarms"] is None else f"; {mask['false_alarms']:.2%} of the static pixels called moving"
+    return [
+        f"what moves   IoU {told['iou']}, precision {told['precision']}, recall {told['recall']} over "
+        f"{mask['frames']} frames{alarms}"
+    ]
+
+
 def _flow_lines(flow: dict) -> list[str]:
     return [
         f"scene flow   {group}: end-point error {_cm(scores['epe'])}, true motion {_cm(scores['truth_length'])}; "
-        f"{scores['strict']:.1%} within 5 cm or 5 %"
+        f"{scores['strict']:.1%} within 5 cm or 5 %; known for {scores['known']:.1%}"
         for group, scores in flow.items()
         if scores is not None
     ]

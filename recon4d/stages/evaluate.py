@@ -54,7 +54,7 @@ class EvaluateOptions:
     time_offset: float = 0.0
     """Seconds added to the frames' times before they are looked up in the true trajectory."""
     mask_gt: Path | None = None
-    """Folder of NAME.png, 0 = static: static and moving pixels are scored apart as well."""
+    """Folder of NAME.png, 0 = static: scores the masks of the stage motion, and static and moving pixels apart."""
     flow_gt: Path | None = None
     """Folder of NAME.npz with the true world displacement (metres) to the next frame under `next` or `flow`."""
     cloud_gt: Path | None = None
@@ -106,7 +106,7 @@ def evaluate(
     from recon4d.evaluation.truth import Counting
 
     progress = progress or Silent()
-    _check(options)
+    _check(workspace, options)
     recording, trajectory = workspace.recording(), workspace.trajectory()
     counting = Counting.read(options.names, options.offset, options.stride)
     result: dict[str, object] = {"scene": str(workspace.root), "registered": _registered(recording, trajectory)}
@@ -126,24 +126,36 @@ def evaluate(
         rules.update(pairs.rules)
         scored.append(pairs.unit)
         result.update(_score_depth(workspace, pairs, options, path, notes, progress))
+    if options.mask_gt is not None and workspace.record("motion") is not None:
+        from recon4d.stages.evaluate_motion import score_masks
+
+        result["mask"] = score_masks(workspace, options, counting, rules, progress)
+        scored.append("motion")
     if options.flow_gt is not None:
-        result["flow"] = _score_flow(workspace, options, counting, _similarity(path, "--flow-gt"), progress)
+        from recon4d.stages.evaluate_motion import score_scene_flow
+
+        similarity = _similarity(path, "--flow-gt")
+        result["flow"] = score_scene_flow(workspace, options, counting, similarity, progress)
     if options.cloud_gt is not None:
         result["cloud"] = _score_cloud(workspace, options, _similarity(path, "--cloud-gt"))
     if options.flow_gt is not None or options.cloud_gt is not None:
         scored.append("fuse")
     notes += _out_of_date(scored, stale or {})
     if len(result) == 2:
-        notes.append("no truth was given: --depth-gt, --trajectory-gt, --flow-gt or --cloud-gt name it")
+        notes.append("no truth was given: --depth-gt, --trajectory-gt, --mask-gt, --flow-gt or --cloud-gt name it")
     result = as_plain({**result, "rules": rules, "notes": notes})
     if options.json is not None:
         write_text(options.json, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def _check(options: EvaluateOptions) -> None:
-    if options.mask_gt is not None and options.depth_gt is None and options.flow_gt is None:
-        raise EvaluationError("evaluate: --mask-gt says which pixels move, --depth-gt or --flow-gt what to score there")
+def _check(workspace: Workspace, options: EvaluateOptions) -> None:
+    nothing_there = options.depth_gt is None and options.flow_gt is None and workspace.record("motion") is None
+    if options.mask_gt is not None and nothing_there:
+        raise EvaluationError(
+            "evaluate: --mask-gt says which pixels move: run the stage motion first to score its masks, or name with "
+            "--depth-gt or --flow-gt what to score there"
+        )
     if options.depth_gt is not None and not options.depth_gt_scale > 0:
         raise EvaluationError(f"evaluate: --depth-gt-scale is {options.depth_gt_scale}, a number above 0 is expected")
     if options.source is not None and options.stage != "depth":
@@ -350,25 +362,7 @@ class _FlickerOfClip:
         }
 
 
-# -- motion and the cloud --------------------------------------------------------------------------------------------
-
-
-def _score_flow(
-    workspace: Workspace, options: EvaluateOptions, counting: Counting, truth_from_world: Sim3, progress: Progress
-) -> dict[str, object]:
-    """Scene flow of the fuse stage; displacements turn and scale with the world."""
-    from recon4d.evaluation.flow_scores import mean_flow_scores, score_flow
-    from recon4d.stages.evaluate_pairs import FlowPairs
-
-    pairs, collected = FlowPairs(workspace, options, counting), {}
-    with progress.bar("scoring flow", len(pairs.names)) as bar:
-        for estimate, truth, regions in pairs:
-            turned = truth_from_world.scale * estimate @ truth_from_world.rotation.T
-            for group, region in regions.items():
-                scores = score_flow(turned, truth, region)
-                collected.setdefault(group, []).extend([scores] if scores is not None else [])
-            bar.advance()
-    return {group: mean_flow_scores(rows) for group, rows in collected.items()}
+# -- the cloud --------------------------------------------------------------------------------------------------------
 
 
 def _score_cloud(workspace: Workspace, options: EvaluateOptions, start: Sim3) -> object:

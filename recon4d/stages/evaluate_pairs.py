@@ -17,8 +17,7 @@ import numpy as np
 from recon4d.errors import EvaluationError, WorkspaceError
 from recon4d.evaluation.affine_fit import AffineFit
 from recon4d.evaluation.sampling import nearest_at, on_grid
-from recon4d.evaluation.truth import Counting, FlowTruth, GridTruth
-from recon4d.formats.arrays import read_arrays
+from recon4d.evaluation.truth import Counting, GridTruth
 from recon4d.formats.cameras_json import read_trajectory
 from recon4d.poses.lens import Lens, read_lenses, undistortion_map
 from recon4d.scene.camera import Camera
@@ -107,7 +106,7 @@ class Pairs:
         if self._mask is not None:
             if name not in self._mask:
                 raise EvaluationError(f"evaluate: frame {name} has true depth but no mask in --mask-gt")
-            moving = _nearest_on(self._undistorted(name, self._mask[name]), truth.shape) != 0
+            moving = nearest_on(self._undistorted(name, self._mask[name]), truth.shape) != 0
         return Pair(self._undistorted.camera(name, truth.shape), estimate, valid, truth, known, moving)
 
     def _truth(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -205,43 +204,10 @@ def _rendered(workspace: Workspace, undistorted: Undistorter, radius_px: float) 
     return estimate
 
 
-def _nearest_on(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def nearest_on(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """A grid of labels on another number of pixels."""
     if grid.shape[:2] == shape:
         return grid
     x = (np.arange(shape[1]) + 0.5) * (grid.shape[1] / shape[1])
     y = (np.arange(shape[0]) + 0.5) * (grid.shape[0] / shape[0])
     return nearest_at(grid, *np.meshgrid(x, y))
-
-
-class FlowPairs:
-    """Estimated and true scene flow of the frames that have both, with the pixels to score."""
-
-    def __init__(self, workspace: Workspace, options: EvaluateOptions, counting: Counting) -> None:
-        recording = workspace.recording()
-        workspace.need("fuse", "evaluate")
-        self._folder = workspace.unit_dir("fuse") / "scene_flow"
-        self._truth = FlowTruth(options.flow_gt, recording, counting)
-        self._mask = None
-        if options.mask_gt is not None:
-            self._mask = GridTruth(options.mask_gt, recording, counting, "--mask-gt")
-        self._undistorted = Undistorter(workspace)
-        self.names = [
-            name
-            for name in self._undistorted.trajectory.names
-            if name in self._truth and (self._folder / f"{name}.npz").exists()
-        ]
-        if not self.names:
-            raise EvaluationError("evaluate: fuse has written no scene flow for frames of --flow-gt: nothing to score")
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
-        """Estimate (H, W, 3) in scene units, truth (H, W, 3) in metres, and the pixels of each group."""
-        for name in self.names:
-            truth = self._undistorted(name, self._truth[name])
-            shape = truth.shape[:2]
-            estimate = _nearest_on(read_arrays(self._folder / f"{name}.npz")["next"].astype(np.float64), shape)
-            regions = {"all": np.ones(shape, dtype=bool)}
-            if self._mask is not None and name in self._mask:
-                moving = _nearest_on(self._undistorted(name, self._mask[name]), shape) != 0
-                regions |= {"static": ~moving, "moving": moving}
-            yield estimate, truth, regions
