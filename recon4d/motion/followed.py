@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from recon4d.geometry.meshing import well_joined
 from recon4d.geometry.resample import sample_grid
+from recon4d.motion.rim import core_of
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.motion import FrameMotion
 from recon4d.scene.trajectory import View
 
-RIM_PX = 2.0  # masks, depth and flow are mixed with what is behind within so many pixels of a silhouette
-LEAST_CORE = 30  # pixels; an object with fewer off its rim is taken with its rim
 MOST_POINTS = 2500  # of an object and frame; more say nothing new, neighbouring flows are not independent
 
 
@@ -26,6 +25,7 @@ class MovingFrame:
     usable: np.ndarray  # bool: valid and not floating between surfaces
     sigma: np.ndarray  # float32, scene units
     motion: FrameMotion
+    _cores: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, view: View, mesh: DepthMesh, motion: FrameMotion) -> MovingFrame:
@@ -38,21 +38,11 @@ class MovingFrame:
         return [int(label) for label in np.unique(self.motion.object_id) if label]
 
     def core(self, label: int) -> np.ndarray:
-        """(H, W) bool: usable pixels of an object off its rim, or all usable ones where hardly any are off it."""
-        own = self.motion.object_id == label
-        usable = own & self.usable
-        inner = usable & off_rim(own)
-        return inner if inner.sum() >= LEAST_CORE else usable
-
-
-def off_rim(mask: np.ndarray, rim_px: float = RIM_PX) -> np.ndarray:
-    """(H, W) bool: pixels of a mask farther than ``rim_px`` from its border (that of the picture is none)."""
-    import cv2
-
-    if not mask.any():
-        return mask
-    padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
-    return (cv2.distanceTransform(padded, cv2.DIST_L2, 5) > rim_px)[1:-1, 1:-1]
+        """(H, W) bool: pixels of an object that can be relied on, see `core_of`."""
+        if label not in self._cores:
+            log_depth = np.log(np.where(self.usable, self.depth, 1))
+            self._cores[label] = core_of(self.motion.object_id == label, log_depth, self.usable)
+        return self._cores[label]
 
 
 @dataclass(frozen=True)

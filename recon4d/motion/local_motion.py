@@ -54,24 +54,31 @@ def fit_local(points: Followed, camera: Camera, start: Rigid3, depth_sigma: floa
         start: other_from_cam of the object as a whole; how far it goes along the ray on average is taken from this.
         depth_sigma: standard deviation (log) of how depth changes from frame to frame where nothing does.
     """
-    from scipy.linalg import solve
-
     patches = Patches.over(points.pixels, len(points) * points.pixels_each, PATCHES, SPACING_PX)
     problem = _Problem(points, camera, start @ points.x_in_cam, patches)
     links = _Links.between(problem)
     twists = np.zeros((len(patches), 6))
     for _ in range(ROUNDS):
         hessian, gradient = problem.flow(twists)
-        for block, vector in (
-            links.terms(twists),
-            problem.patch_depths(twists, depth_sigma),
-            problem.mean_depth(twists),
-        ):
-            hessian += block
-            gradient += vector
-        twists = twists - solve(hessian, gradient, assume_a="pos").reshape(-1, 6)
+        for block, vector in (links.terms(twists), problem.patch_depths(twists, depth_sigma)):
+            hessian, gradient = hessian + block, gradient + vector
+        twists = twists - _solve(hessian, gradient, *problem.mean_depth(twists)).reshape(-1, 6)
     length = np.linalg.norm(problem.residual(twists), axis=1)
     return LocalMotion(start, problem.middle, patches, patches.on_grid(twists), float(np.median(length)))
+
+
+def _solve(hessian: np.ndarray, gradient: np.ndarray, row: np.ndarray, off: float) -> np.ndarray:
+    """Solution of the equations with one more measurement, ``row @ step = off`` within MEAN_DEPTH_SIGMA.
+
+    Sparse, with the one full row added by the formula of Sherman and Morrison; dense solvers wake threads that stall on
+    a busy machine.
+    """
+    from scipy.sparse import csc_matrix
+    from scipy.sparse.linalg import splu
+
+    solved = splu(csc_matrix(hessian)).solve(np.column_stack([gradient, row]))
+    step, response = solved.T
+    return step + response * ((off - row @ step) / (MEAN_DEPTH_SIGMA**2 + row @ response))
 
 
 class _Problem:
@@ -113,6 +120,8 @@ class _Problem:
 
     def patch_depths(self, twists: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
         """How the depth of each patch differs from the other frame's own, a patch's points being one measurement."""
+        from scipy.sparse import csr_matrix
+
         moved, count = self.moved(twists), len(self.patches)
         off = np.where(self.known, np.log(moved[:, 2] / np.where(self.known, self.points.depth, 1.0)), 0.0)
         total = self.summed(self.known.astype(np.float64))
@@ -126,14 +135,14 @@ class _Problem:
                 np.add.at(jacobian, (self.rows[:, a], self.rows[:, b]), share[:, None] * by_point)
         jacobian, off = jacobian.reshape(count, -1), self.summed(off) / total
         weight = 1 / sigma**2 / (1 + (off / sigma) ** 2 / TAIL)
-        return jacobian.T @ (weight[:, None] * jacobian), jacobian.T @ (weight * off)
+        rows = csr_matrix(jacobian)
+        return (rows.T @ rows.multiply(weight[:, None])).toarray(), rows.T @ (weight * off)
 
-    def mean_depth(self, twists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """That the object as a whole goes along the ray as it began."""
+    def mean_depth(self, twists: np.ndarray) -> tuple[np.ndarray, float]:
+        """Derivative (6K,) of the mean log depth of the moved points, and how far it is off what it began with."""
         moved = self.moved(twists)
         off = float(np.mean(np.log(moved[:, 2] / self.begun[:, 2])))
-        row = self.summed(log_depth_rows(moved, self.middle) / len(moved)).ravel()
-        return np.outer(row, row) / MEAN_DEPTH_SIGMA**2, row * off / MEAN_DEPTH_SIGMA**2
+        return self.summed(log_depth_rows(moved, self.middle) / len(moved)).ravel(), off
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 
 from recon4d.motion.followed import MovingFrame
 from recon4d.motion.object_path import Carrier, ObjectPath
-from recon4d.motion.steady import OWN_AT_RIM, Steadied, hear, on_surface, steady, surface_beyond
+from recon4d.motion.rim import on_surface, surface_beyond
+from recon4d.motion.steady import OWN_AT_RIM, Heard, Steadied, hear, steady
 from recon4d.scene.scene_flow import SceneFlow
 
 REACH = 3  # frames before and after that are heard
@@ -94,7 +95,8 @@ def _heard(
     return steady([word for word in words if word is not None], own_weight)
 
 
-def _word(there: MovingFrame, path: ObjectPath, other: int, world: np.ndarray, weight: float):
+def _word(there: MovingFrame, path: ObjectPath, other: int, world: np.ndarray, weight: float) -> Heard | None:
+    """What a frame says of world points (N, 3) that are where the object is in it; None without depth to rely on."""
     core = there.core(path.label)
     if not core.any():
         return None

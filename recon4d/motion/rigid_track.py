@@ -20,6 +20,7 @@ from recon4d.scene.transforms import Rigid3
 
 SIZE = 7  # unknowns of a frame: log gain of its depth, then turn (3) and shift (3) to the next frame
 ROUNDS = 6  # of reweighting
+MEDIAN_REACH = 2
 TAIL = 4.0  # measurements off by more than two standard deviations count less (Student's t)
 GAP_SIGMA = 0.003  # of a log depth gap, were both depths right but for one gain each
 LEAST_STEP = 0.002  # of log gain between frames
@@ -98,7 +99,9 @@ def smooth_course(steps: Sequence[Step], views: Sequence[View], depth_sigma: np.
         depth_sigma: (K,) by how much (log) the depth of the whole object may be off in each frame.
     """
     strength = _strengths(steps)
-    found = np.concatenate([[0.0, *step.twist] for step in steps] + [[0.0]])
+    # Begun at medians over time: at the measurements themselves a wrong one would be in the right.
+    twists = median_over_time(np.array([step.twist for step in steps]))
+    found = np.append(np.column_stack([np.zeros(len(steps)), twists]).ravel(), 0.0)
     for _ in range(ROUNDS):
         found = _solve(steps, depth_sigma, strength, found)
     unknown = found[:-1].reshape(-1, SIZE)
@@ -108,6 +111,12 @@ def smooth_course(steps: Sequence[Step], views: Sequence[View], depth_sigma: np.
         _at_gain(motion, view, after, gain) for motion, view, after, gain in zip(motions, views, views[1:], log_gain)
     ]
     return Course(Rigid3.from_matrix(np.array([motion.matrix for motion in scaled])), log_gain)
+
+
+def median_over_time(values: np.ndarray) -> np.ndarray:
+    """(K, C) medians of the columns over each row and the ``MEDIAN_REACH`` rows before and after it."""
+    rows = [slice(max(k - MEDIAN_REACH, 0), k + MEDIAN_REACH + 1) for k in range(len(values))]
+    return np.array([np.median(values[each], axis=0) for each in rows])
 
 
 def _at_gain(motion: Rigid3, view: View, after: View, log_gain: float) -> Rigid3:

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon4d.geometry.resample import sample_grid
-from recon4d.motion.followed import off_rim
 from recon4d.scene.camera import Camera
 
 LEAST_SPREAD = 0.01  # of log depth between frames that see one surface
 MOST_SPREAD = 0.05
 OWN_AT_RIM = 0.25  # weight of a frame's own depth within the rim of a mask, where it is mixed with what is behind
-REACH_PX = 4.0  # over which an object's depth is carried on to its rim
-OFF_SURFACE = 0.03  # of log depth beyond the surface near the rim: a floater, or another surface
 
 
 @dataclass(frozen=True)
@@ -90,36 +87,3 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     reached = np.cumsum(sorted_weights, axis=0) >= 0.5 * sorted_weights.sum(axis=0)
     found = np.take_along_axis(sorted_values, np.argmax(reached, axis=0)[None], 0)[0]
     return np.where(weights.sum(axis=0) > 0, found, 0.0)
-
-
-def surface_beyond(log_depth: np.ndarray, core: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An object's depth carried on from its core over its mask.
-
-    Args:
-        log_depth: (H, W), read where ``core``.
-        core: (H, W) bool, at least one.
-        own: (H, W) bool, pixels of the object.
-
-    Returns:
-        (H, W) log depth: in the core as it is, elsewhere in ``own`` the mean of the core around, weighted by distance
-        (that of the nearest core pixel where none is near); and (H, W) bool: where some core is near.
-    """
-    import cv2
-    from scipy.ndimage import distance_transform_edt
-
-    weight = cv2.GaussianBlur(core.astype(np.float32), (0, 0), REACH_PX / 2)
-    middle = float(np.median(log_depth[core]))
-    summed = cv2.GaussianBlur(np.where(core, log_depth - middle, 0).astype(np.float32), (0, 0), REACH_PX / 2)
-    nearest = distance_transform_edt(~core, return_distances=False, return_indices=True)
-    near = weight > 1e-3
-    carried = np.where(near, summed / np.maximum(weight, 1e-3) + middle, log_depth[tuple(nearest)])
-    return np.where(core, log_depth, np.where(own, carried, 0)).astype(np.float32), near
-
-
-def on_surface(log_depth: np.ndarray, core: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of ``own`` whose depth lies on the surface the core of the object shows around them."""
-    if not core.any():
-        return np.zeros_like(own)
-    around, near = surface_beyond(log_depth, core, own)
-    inner = core & off_rim(own)
-    return own & near & ((np.abs(log_depth - around) < OFF_SURFACE) | inner)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from recon4d.stages.fuse import FuseOptions
     from recon4d.workspace import StagePart, Workspace
 
+COUNTS = "moving/counts.csv"  # name, points, and pixels dropped as floaters
+
 
 def write_moving(
     workspace: Workspace, trajectory: Trajectory, options: FuseOptions, part: StagePart
@@ -45,7 +47,6 @@ def write_moving(
     paths = _paths(sightings, trajectory)
     carrier = Carrier(frames, sightings)
     _write_objects(workspace, trajectory, frames, sightings, paths, part)
-    numbers = {"moving_points": 0, "moving_dropped": 0}
     row_of = {name: row for row, name in enumerate(trajectory.names)}
     items = [f"moving/{name}" for name in trajectory.names]
     for item in part.pending(items, "steadying what moves"):
@@ -53,9 +54,21 @@ def write_moving(
         layer = moving_layer(row_of[name], frames, len(trajectory), paths, carrier)
         cloud = _cloud(workspace, trajectory, name, layer, frames(row_of[name]), options.max_frame_points)
         _write_frame(part, name, cloud, layer.flow)
-        numbers["moving_points"] += len(cloud)
-        numbers["moving_dropped"] += layer.dropped
-    return {"objects": len(sightings), **numbers}
+        with open(part.path / COUNTS, "a", encoding="utf-8") as file:
+            file.write(f"{name},{len(cloud)},{layer.dropped}\n")
+    return {
+        "objects": len(sightings),
+        "rigid_objects": sum(seen.is_rigid for seen in sightings.values()),
+        **_counts(part),
+    }
+
+
+def _counts(part: StagePart) -> dict[str, int]:
+    """Points and dropped floaters of all frames, those of an earlier, interrupted run among them."""
+    lines = (part.path / COUNTS).read_text(encoding="utf-8").splitlines()
+    rows = {name: (int(points), int(dropped)) for name, points, dropped in (line.split(",") for line in lines)}
+    points, dropped = np.array(list(rows.values())).sum(axis=0)
+    return {"moving_points": int(points), "moving_dropped": int(dropped)}
 
 
 class _Frames:
@@ -105,7 +118,7 @@ def _write_nothing(workspace: Workspace, trajectory: Trajectory, part: StagePart
         still = np.zeros((*trajectory[name].camera.shape, 3), dtype=np.float32)
         _write_frame(part, name, PointCloud.concatenate([]), SceneFlow(still, still))
     _write_json(part, [])
-    return {"objects": 0, "moving_points": 0, "moving_dropped": 0}
+    return {"objects": 0, "rigid_objects": 0, "moving_points": 0, "moving_dropped": 0}
 
 
 def _write_frame(part: StagePart, name: str, cloud: PointCloud, flow: SceneFlow) -> None:
