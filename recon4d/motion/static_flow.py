@@ -46,6 +46,15 @@ def static_flow(frame: Look, other: Look, nearness: np.ndarray) -> np.ndarray:
     return np.stack([u / z - x, v / z - y], axis=-1).astype(np.float32)
 
 
+def viewing_angle_deg(frame: Look, other: Look) -> float:
+    """Angle between the rays from both cameras to what is in the middle of the frame, at its median depth."""
+    world_from_frame, world_from_other = frame.cam_from_world.inverse(), other.cam_from_world.inverse()
+    target = world_from_frame @ np.array([0.0, 0.0, 1.0 / max(float(np.median(frame.nearness)), 1e-12)])
+    rays = [target - pose.translation for pose in (world_from_frame, world_from_other)]
+    cosine = rays[0] @ rays[1] / max(float(np.linalg.norm(rays[0]) * np.linalg.norm(rays[1])), 1e-12)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
 @dataclass(frozen=True)
 class CameraError:
     """What poses, focal length and a rolling shutter leave in the flow of everything that stands still."""

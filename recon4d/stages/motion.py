@@ -13,6 +13,7 @@ from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, check_range, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 VERSION = 1
+ENOUGH_COMPARED = 0.9  # of the frames, or it is said
 MUCH = 0.10  # of all pixels, or of the sparse points' observations: a second pass of the line pays
 
 
@@ -85,9 +86,16 @@ def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict
     for folder in (EVIDENCE, LABELS, NUMBERS):
         shutil.rmtree(part.path / folder)
     write_motion_page(part.path / "motion.png", workspace, part.path, names, summary.objects)
-    _suggest(part, summary.moving_share, summary.points_on_movers)
+    if labelled.compared < ENOUGH_COMPARED * len(names):
+        part.warn(
+            f"motion: {len(names) - labelled.compared} of {len(names)} frames are too far from those next to them to "
+            "tell what moves in them; give more frames of the recording, or masks of your own (--frames.masks)"
+        )
+    if "first_pass" not in workspace.record("poses").inputs:
+        _suggest(part, summary.moving_share, summary.points_on_movers)
     return {
         "frames": len(names),
+        "compared": labelled.compared,
         "objects": len(summary.objects),
         "moving_share": round(summary.moving_share, 5),
         "points_on_movers": round(summary.points_on_movers, 5),

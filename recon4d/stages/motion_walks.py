@@ -17,7 +17,7 @@ from recon4d.motion.flow import FlowSource, Frame
 from recon4d.motion.labels import colour_springs, frame_label
 from recon4d.motion.objects import Tracker
 from recon4d.motion.resting import UNCOVERED, mask_at_rest, rests_there
-from recon4d.motion.static_flow import Look, static_flow, without_holes
+from recon4d.motion.static_flow import Look, static_flow, viewing_angle_deg, without_holes
 from recon4d.stages.recorded_flow import open_scene_flow_source
 from recon4d.stages.working_pictures import WorkingPictures
 
@@ -30,6 +30,7 @@ EVIDENCE, LABELS, NUMBERS = "evidence", "labels", "numbers"  # folders of the pa
 LONGEST_GAP_S = 0.4  # between frames that are compared: slow motion shows only over time
 SHORTEST, LONGEST = 4, 16  # frames of that gap
 SWEEPS = 2  # of labels over the clip and back, after a first one
+WIDEST_DEG = 5.0  # between the rays of two frames to what they look at: beyond it too much is hidden from one of them
 KEPT_LOOKS = 64  # in memory
 KEPT_FLOWS = 96
 FAR_AWAY = 1e5  # pixels
@@ -47,7 +48,7 @@ class Evidence:
     to_before: np.ndarray
     from_before: np.ndarray  # (h, w, 2) float32 flow to the frame before, returning or not
     off: np.ndarray  # (h, w, 2) float32 flow to the next frame beyond a static surface's; of the last frame: all NaN
-    floor_px: float
+    floor_px: float  # NaN where no other frame could be compared
 
 
 def write_evidence(path: Path, evidence: Evidence) -> None:
@@ -97,6 +98,7 @@ class Labelled:
     labels: Grids  # (h, w) uint8, 255 = moves
     numbers: Grids  # (h, w) uint16, 0 = background
     floor_px: float  # median noise floor of the flow
+    compared: int  # frames that could be compared with others
 
 
 class MotionWalks:
@@ -129,7 +131,7 @@ class MotionWalks:
         for sign in (-1, 1):
             looks = []
             for gap in self.gaps:
-                pair = self._pair(i, i + sign * gap)
+                pair = self._pair(i, i + sign * gap) if self._comparable(i, i + sign * gap) else None
                 if pair is not None:
                     looks.append(pair)
                     floors.append(pair.floor_px)
@@ -144,11 +146,16 @@ class MotionWalks:
             found = frame_evidence(*sides)
         before = self._between(i, i - 1)
         before = np.full_like(off, np.nan) if before is None else before
-        return Evidence(self._with_mask(i, found), flows[1], flows[0], before, off, float(np.median(floors or [0.0])))
+        floor = float(np.median(floors)) if floors else np.nan
+        return Evidence(self._with_mask(i, found), flows[1], flows[0], before, off, floor)
 
     def _pair(self, i: int, j: int) -> PairLook | None:
         pair = self.flow_pair(i, j)
         return None if pair is None else pair_look(self.look(i), self.look(j), *pair)
+
+    def _comparable(self, i: int, j: int) -> bool:
+        """Whether a frame sees about what another one does, from not too far apart."""
+        return 0 <= j < len(self.names) and viewing_angle_deg(self.look(i), self.look(j)) <= WIDEST_DEG
 
     def _to(self, i: int, j: int) -> np.ndarray:
         """(h, w, 2) flow to a frame, NaN where it does not return from there."""
@@ -207,7 +214,9 @@ class MotionWalks:
             for sweep in range(SWEEPS):
                 self._sweep(grids, range(count)[:: 1 if sweep % 2 else -1], step)
         numbers = self._tracked(grids, step)
-        return Labelled(grids, numbers, float(np.median([self.read(i).floor_px for i in range(count)])))
+        floors = np.array([self.read(i).floor_px for i in range(count)])
+        compared = floors[np.isfinite(floors)]
+        return Labelled(grids, numbers, float(np.median(compared)) if len(compared) else 0.0, len(compared))
 
     def _sweep(self, labels: Grids, order: Sequence[int], step: Callable[[], None], first: bool = False) -> None:
         """Label the frames in this order, each with those beside it in time as they are."""
