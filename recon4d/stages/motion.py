@@ -62,29 +62,41 @@ def run(workspace: Workspace, options: MotionOptions, progress: Progress | None 
 
 def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict[str, object]:
     from recon4d.stages.motion_finish import Finish
-    from recon4d.stages.motion_walks import EVIDENCE, LABELS, NUMBERS, MotionWalks, write_evidence
+    from recon4d.stages.motion_walks import (
+        CLIP,
+        EVIDENCE,
+        HINTED,
+        LABELS,
+        NUMBERS,
+        MotionWalks,
+        read_labelled,
+        write_evidence,
+    )
     from recon4d.stages.working_pictures import usual_workers
     from recon4d.view.motion_page import write_motion_page
 
     walks = MotionWalks(workspace, options, part.path)
     names, workers = walks.names, options.workers or usual_workers(options.max_size**2, 2000)
     (part.path / EVIDENCE).mkdir(exist_ok=True)
-    part.each(
-        [f"{EVIDENCE}/{name}" for name in names],
-        "looking for motion",
-        lambda item: walks.evidence(names.index(Path(item).name)),
-        lambda item, made: write_evidence(part.path / f"{item}.npz", made),
-        workers,
-    )
-    with part.progress.bar("labelling", walks.steps) as bar:
-        labelled = walks.labelled(bar.advance)
+    if not part.is_done(CLIP):
+        part.each(
+            [f"{EVIDENCE}/{name}" for name in names],
+            "looking for motion",
+            lambda item: walks.evidence(names.index(Path(item).name)),
+            lambda item, made: write_evidence(part.path / f"{item}.npz", made),
+            workers,
+        )
+        with part.progress.bar("labelling", walks.steps) as bar:
+            walks.labelled(bar.advance)
+        part.mark_done(CLIP)
+    labelled = read_labelled(part.path)
     finish = Finish(workspace, walks, labelled, options)
     (part.path / "mask").mkdir(exist_ok=True)
     part.each(names, "following outlines", finish.made, finish.write_to(part.path), workers)
     summary = finish.summary(part.path)
     (part.path / "objects.json").write_text(json.dumps({"objects": summary.objects}, indent=1) + "\n", encoding="utf-8")
-    for folder in (EVIDENCE, LABELS, NUMBERS):
-        shutil.rmtree(part.path / folder)
+    for folder in (EVIDENCE, HINTED, LABELS, NUMBERS):
+        shutil.rmtree(part.path / folder, ignore_errors=True)  # a part gone on with may have lost them before
     write_motion_page(part.path / "motion.png", workspace, part.path, names, summary.objects)
     if labelled.compared < ENOUGH_COMPARED * len(names):
         part.warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from recon4d.workspace import Workspace
 
 EVIDENCE, LABELS, NUMBERS = "evidence", "labels", "numbers"  # folders of the part, removed in the end
+HINTED = "hinted"  # another one: evidence that a segmentation has raised
+CLIP = "clip.json"  # noise floor of the flow, frames that could be compared
 LONGEST_GAP_S = 0.4  # between frames that are compared: slow motion shows only over time
 SHORTEST, LONGEST = 4, 16  # frames of that gap
 SWEEPS = 2  # of labels over the clip and back, after a first one
@@ -101,6 +104,12 @@ class Labelled:
     compared: int  # frames that could be compared with others
 
 
+def read_labelled(folder: Path) -> Labelled:
+    """What `MotionWalks.labelled` has left in the part."""
+    told = json.loads((folder / CLIP).read_text(encoding="utf-8"))
+    return Labelled(Grids(folder / LABELS), Grids(folder / NUMBERS), told["floor_px"], told["compared"])
+
+
 class MotionWalks:
     """The frames of a scene at working size, named by row."""
 
@@ -116,6 +125,7 @@ class MotionWalks:
         self.look = self._pictures.remembered(self._look)
         self._flow = lru_cache(KEPT_FLOWS)(self._flow_between)
         self.gaps = gaps(trajectory.timestamps_s)
+        self._raised: set[int] = set()  # rows with hinted evidence
 
     @property
     def steps(self) -> int:
@@ -199,8 +209,8 @@ class MotionWalks:
     # -- labels and objects ----------------------------------------------------------------------------------------
 
     def read(self, i: int) -> Evidence:
-        """A frame's evidence as the first walk left it."""
-        return read_evidence(self._folder / EVIDENCE / f"{self.names[i]}.npz")
+        """A frame's evidence as the first walk left it, or as a segmentation has raised it."""
+        return read_evidence(self._folder / (HINTED if i in self._raised else EVIDENCE) / f"{self.names[i]}.npz")
 
     def labelled(self, step: Callable[[], None]) -> Labelled:
         """Labels of all frames in agreement with each other, and the objects they form."""
@@ -216,7 +226,9 @@ class MotionWalks:
         numbers = self._tracked(grids, step)
         floors = np.array([self.read(i).floor_px for i in range(count)])
         compared = floors[np.isfinite(floors)]
-        return Labelled(grids, numbers, float(np.median(compared)) if len(compared) else 0.0, len(compared))
+        told = {"floor_px": float(np.median(compared)) if len(compared) else 0.0, "compared": len(compared)}
+        (self._folder / CLIP).write_text(json.dumps(told), encoding="utf-8")
+        return Labelled(grids, numbers, **told)
 
     def _sweep(self, labels: Grids, order: Sequence[int], step: Callable[[], None], first: bool = False) -> None:
         """Label the frames in this order, each with those beside it in time as they are."""
@@ -234,6 +246,7 @@ class MotionWalks:
         """Raise the evidence of whole segments, of which enough moves."""
         import cv2
 
+        (self._folder / HINTED).mkdir(exist_ok=True)
         for i in range(len(self.names)):
             segment = self._segmentation.foreground(self.look(i).rgb) > 0.5
             count, parts = cv2.connectedComponents(segment.astype(np.uint8))
@@ -245,7 +258,8 @@ class MotionWalks:
                     np.where(raised, np.maximum(evidence.found.moved, HINT), evidence.found.moved),
                     np.where(raised, 0, evidence.found.still),
                 )
-                write_evidence(self._folder / EVIDENCE / f"{self.names[i]}.npz", replace(evidence, found=found))
+                write_evidence(self._folder / HINTED / f"{self.names[i]}.npz", replace(evidence, found=found))
+                self._raised.add(i)
 
     def _tracked(self, labels: Grids, step: Callable[[], None]) -> Grids:
         """The object of each pixel, objects at rest included."""
