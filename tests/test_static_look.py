@@ -184,3 +184,14 @@ def test_holes_in_what_moves_move_with_it():
     holed[28:32, 38:42] = False  # looks like what is behind it
     found = _patches(holed, unlike)
     np.testing.assert_array_equal(found, unlike)
+
+
+def test_windows_are_compared_under_the_best_shift_by_hand():
+    from recon4d.geometry.static_look import patch_difference
+
+    own = np.zeros((9, 9, 3), dtype=np.float32)
+    own[4, 4] = (30, 60, 90)
+    seen = np.roll(own, 1, axis=1)
+    assert patch_difference(own, seen, (0,), 1)[4, 4] == pytest.approx(60)
+    assert patch_difference(own, seen, (0,), 3)[4, 4] == pytest.approx(2 * 60 / 9)
+    assert patch_difference(own, seen, (-1, 0, 1), 3)[4, 4] == 0

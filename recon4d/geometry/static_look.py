@@ -84,13 +84,13 @@ def patch_difference(
     most = max(shifts_px)
     padded = cv2.copyMakeBorder(seen, *[most] * 4, cv2.BORDER_REPLICATE)
     height, width = own.shape[:2]
-    best = None
+    mean, best = np.full((1, 3), 1 / 3, dtype=np.float32), None  # OpenCV's loops take an eighth of numpy's time
     for down in shifts_px:
         for right in shifts_px:
             top, left = most + down, most + right
             shifted = padded[top : top + height, left : left + width]
-            difference = cv2.blur(np.abs(own - shifted).mean(axis=2), (window_px, window_px))
-            best = difference if best is None else np.minimum(best, difference)
+            difference = cv2.blur(cv2.transform(cv2.absdiff(own, shifted), mean), (window_px, window_px))
+            best = difference if best is None else cv2.min(best, difference)
     return best
 
 

@@ -35,7 +35,6 @@ SHORTEST, LONGEST = 4, 16  # frames of that gap
 SWEEPS = 2  # of labels over the clip and back, after a first one
 WIDEST_DEG = 5.0  # between the rays of two frames to what they look at: beyond it too much is hidden from one of them
 KEPT_LOOKS = 64  # in memory
-KEPT_FLOWS = 96
 FAR_AWAY = 1e5  # pixels
 HINTED_SHARE, HINT = 0.2, 0.5  # of a segment that must move; how much the rest of it counts then
 LONGEST_REST_GAP = 3  # frames that do not show an object at rest, after which it is no longer looked for
@@ -113,17 +112,21 @@ def read_labelled(folder: Path) -> Labelled:
 class MotionWalks:
     """The frames of a scene at working size, named by row."""
 
-    def __init__(self, workspace: Workspace, options: MotionOptions, folder: Path | None) -> None:
-        """``folder`` is where the walks keep what they found; None where only flow is asked for."""
+    def __init__(
+        self, workspace: Workspace, options: MotionOptions, folder: Path | None, kept: int = KEPT_LOOKS
+    ) -> None:
+        """``folder`` is where the walks keep what they found, None where only flow is asked for; ``kept`` frames stay
+        in memory.
+        """
         trajectory = workspace.unrefined_trajectory()
         self.names, self._frames = trajectory.names, list(trajectory)
         self._workspace, self._folder = workspace, folder
-        self._pictures = WorkingPictures(workspace, trajectory, options.max_size, KEPT_LOOKS)
+        self._pictures = WorkingPictures(workspace, trajectory, options.max_size, kept)
         self._source = open_scene_flow_source(workspace, options.flow)
         self._points = workspace.sparse_model().pixels
         self._segmentation = _segmentation(options)
         self.look = self._pictures.remembered(self._look)
-        self._flow = lru_cache(KEPT_FLOWS)(self._flow_between)
+        self._flow = lru_cache(kept + kept // 2)(self._flow_between)
         self.gaps = gaps(trajectory.timestamps_s)
         self._raised: set[int] = set()  # rows with hinted evidence
 
