@@ -10,9 +10,14 @@ from true_scene import TRUTH_FROM_SCENE, Made, posed_scene, publish
 from recon4d.formats.arrays import read_scene_flow, write_depth_mesh, write_motion
 from recon4d.formats.ply import read_cloud
 from recon4d.geometry.meshing import cut_silhouettes
+from recon4d.motion.moving_layer import MovingLayer, reprojection_error
 from recon4d.progress import Silent
+from recon4d.scene.camera import Camera
 from recon4d.scene.depth import Provenance, SceneDepth
 from recon4d.scene.motion import FrameMotion
+from recon4d.scene.scene_flow import SceneFlow
+from recon4d.scene.trajectory import PoseOrigin, View
+from recon4d.scene.transforms import Rigid3
 from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.fuse_moving import write_moving
 from recon4d.workspace import StagePart
@@ -172,6 +177,21 @@ def test_objects_tell_where_they_are(made, scene, fused):
     )
     assert crate["path_length"] == pytest.approx(length)
     assert crate["path_length_m"] is None
+
+
+def test_moved_points_are_seen_where_the_flow_finds_them(fused):
+    assert fused[1]["flow_error_px"] < 0.3
+
+
+def test_error_of_reprojection_by_hand():
+    """One pixel, 2 in front, moved 0.1 to the right: 10 px at a focal length of 200, where the flow says 7."""
+    camera = Camera(4, 3, 200.0, 200.0, 2.0, 1.5)
+    view = View("0", 0.0, Rigid3.identity(), camera, PoseOrigin.MEASURED)
+    depth, flow = np.zeros((3, 4)), np.zeros((3, 4, 3))
+    depth[1, 1], flow[1, 1] = 2.0, [0.1, 0.0, 0.0]
+    layer = MovingLayer(depth, depth > 5, depth, SceneFlow(flow, flow), 0)
+    found = reprojection_error(layer, view, view, np.full((3, 4, 2), [7.0, 0.0]))
+    np.testing.assert_allclose(found, [3.0], atol=1e-6)
 
 
 def test_points_carry_what_they_are(fused, made):

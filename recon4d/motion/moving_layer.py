@@ -12,6 +12,7 @@ from recon4d.motion.object_path import Carrier, ObjectPath
 from recon4d.motion.rim import on_surface, surface_beyond
 from recon4d.motion.steady import OWN_AT_RIM, Heard, Steadied, hear, steady
 from recon4d.scene.scene_flow import SceneFlow
+from recon4d.scene.trajectory import View
 
 REACH = 3  # frames before and after that are heard
 FADE = 2.0  # frames over which what they say fades
@@ -69,6 +70,22 @@ def moving_layer(
                 if 0 <= other < count:
                     flow[own] = carrier.carry(world, path, row, other) - world
     return MovingLayer(depth, told, confidence, SceneFlow(flows[0], flows[1]), dropped)
+
+
+def reprojection_error(layer: MovingLayer, view: View, other: View, flow_px: np.ndarray) -> np.ndarray:
+    """(N,) px: where the moved points of a layer are seen in the next frame, against where the optical flow finds them.
+
+    Args:
+        other: the next frame.
+        flow_px: (H, W, 2) optical flow to it; points without flow or displacement are left out.
+    """
+    chosen = layer.kept & np.isfinite(flow_px).all(axis=-1) & np.isfinite(layer.flow.next).all(axis=-1)
+    y, x = np.nonzero(chosen)
+    pixels = np.stack([x + 0.5, y + 0.5], axis=-1)
+    in_cam = view.camera.rays_at(*pixels.T) * layer.depth[chosen][:, None].astype(np.float64)
+    moved = view.cam_from_world.inverse() @ in_cam + layer.flow.next[chosen]
+    seen = other.camera.project(other.cam_from_world @ moved)
+    return np.linalg.norm(seen - pixels - flow_px[chosen], axis=1)
 
 
 def _heard(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recon4d.stages.fuse import FuseOptions
     from recon4d.workspace import StagePart, Workspace
 
-COUNTS = "moving/counts.csv"  # name, points, and pixels dropped as floaters
+COUNTS = "moving/counts.csv"  # name, points, pixels dropped as floaters, median error of reprojection in px
 
 
 def write_moving(
@@ -55,7 +55,7 @@ def write_moving(
         cloud = _cloud(workspace, trajectory, name, layer, frames(row_of[name]), options.max_frame_points)
         _write_frame(part, name, cloud, layer.flow)
         with open(part.path / COUNTS, "a", encoding="utf-8") as file:
-            file.write(f"{name},{len(cloud)},{layer.dropped}\n")
+            file.write(f"{name},{len(cloud)},{layer.dropped},{_flow_error(layer, frames, row_of[name], trajectory)}\n")
     return {
         "objects": len(sightings),
         "rigid_objects": sum(seen.is_rigid for seen in sightings.values()),
@@ -63,12 +63,29 @@ def write_moving(
     }
 
 
-def _counts(part: StagePart) -> dict[str, int]:
-    """Points and dropped floaters of all frames, those of an earlier, interrupted run among them."""
+def _flow_error(layer: MovingLayer, frames: _Frames, row: int, trajectory: Trajectory) -> float:
+    """Median of `reprojection_error`, px; NaN in the last frame and where nothing moves."""
+    from recon4d.motion.moving_layer import reprojection_error
+
+    if row + 1 == len(trajectory):
+        return np.nan
+    frame = frames(row)
+    other = trajectory[trajectory.names[row + 1]]
+    error = reprojection_error(layer, frame.view, other, frame.motion.flow_next)
+    return float(np.nanmedian(error)) if np.isfinite(error).any() else np.nan
+
+
+def _counts(part: StagePart) -> dict[str, object]:
+    """Numbers of all frames, those of an earlier, interrupted run among them."""
     lines = (part.path / COUNTS).read_text(encoding="utf-8").splitlines()
-    rows = {name: (int(points), int(dropped)) for name, points, dropped in (line.split(",") for line in lines)}
-    points, dropped = np.array(list(rows.values())).sum(axis=0)
-    return {"moving_points": int(points), "moving_dropped": int(dropped)}
+    rows = {name: tuple(map(float, numbers)) for name, *numbers in (line.split(",") for line in lines)}
+    points, dropped, error = np.array(list(rows.values())).T
+    known = error[np.isfinite(error)]
+    return {
+        "moving_points": int(points.sum()),
+        "moving_dropped": int(dropped.sum()),
+        "flow_error_px": float(np.median(known)) if len(known) else None,
+    }
 
 
 class _Frames:
@@ -118,7 +135,7 @@ def _write_nothing(workspace: Workspace, trajectory: Trajectory, part: StagePart
         still = np.zeros((*trajectory[name].camera.shape, 3), dtype=np.float32)
         _write_frame(part, name, PointCloud.concatenate([]), SceneFlow(still, still))
     _write_json(part, [])
-    return {"objects": 0, "rigid_objects": 0, "moving_points": 0, "moving_dropped": 0}
+    return {"objects": 0, "rigid_objects": 0, "moving_points": 0, "moving_dropped": 0, "flow_error_px": None}
 
 
 def _write_frame(part: StagePart, name: str, cloud: PointCloud, flow: SceneFlow) -> None:
