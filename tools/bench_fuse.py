@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import bench_align
 import numpy as np
 from bench_stereo import kitchen as stereo_kitchen
 from bench_stereo import percent, table
-from fuse_rows import Truth, all_points, on_mesh, open3d_mesh, peak_memory, speeds, true_sightings
+from fuse_rows import Truth, all_points, flickers, on_mesh, open3d_mesh, peak_memory, speeds, true_sightings
 
 from recon4d import FuseOptions, Workspace, pipeline
 from recon4d.geometry.voxels import VoxelMerger
@@ -31,7 +30,7 @@ from recon4d.stages.depth import DepthOptions
 from recon4d.stages.evaluate import EvaluateOptions
 
 DATA = bench_align.DATA
-PARTS = ("scores", "ceiling", "speed", "memory")
+PARTS = ("scores", "flicker", "ceiling", "speed", "memory")
 # clip, depth: what the source's depth is, and whether stereo is beside it
 SCENES = {
     "kitchen_TM": ("rgbd_static", "tcmonodepth_small", "precomputed,mvs"),
@@ -77,11 +76,9 @@ def truth_of(scene: str, workspace: Workspace, clip: bench_align.Clip, camera: C
 
 def scores(scene: str, workspace: Workspace, truth: Truth) -> list[dict[str, object]]:
     """Rows of one scene: ours as cloud and mesh, and the baselines."""
-    begin = time.perf_counter()
     record = fuse.run(workspace, FuseOptions())
-    seconds = time.perf_counter() - begin
     told = {key: record.summary[key] for key in ("coverage", "in_front", "removed", "voxel_size")}
-    told |= {"seconds": seconds, "peak_mb": record.peak_memory_mb}
+    told |= {"seconds": record.seconds, "peak_mb": record.peak_memory_mb}
     rows = {
         "ours, points": workspace.static_cloud().points,
         "ours, mesh": on_mesh(workspace.static_mesh()),
@@ -145,7 +142,7 @@ def main() -> None:
     parser.add_argument("--scenes", nargs="+", choices=list(SCENES), default=list(SCENES))
     parser.add_argument("--as-they-are", action="store_true", help="fuse the scenes in --out, make nothing before")
     arguments = parser.parse_args()
-    found: dict[str, object] = {"scores": [], "ceiling": []}
+    found: dict[str, object] = {"scores": [], "flicker": {}, "ceiling": []}
     for scene in arguments.scenes:
         clip = clip_of(scene, arguments.data, arguments.out)
         camera = camera_of(scene, arguments.data, arguments.out)
@@ -154,6 +151,10 @@ def main() -> None:
         if "scores" in arguments.parts:
             found["scores"] += scores(scene, workspace, truth)
             print(scores_table(found["scores"]), told_table(found["scores"]), sep="\n\n", flush=True)
+        if "flicker" in arguments.parts:
+            fuse.run(workspace, FuseOptions())
+            found["flicker"][scene] = flickers(workspace, clip.truth, truth)
+            print(f"Flicker in mm, {scene}: {found['flicker'][scene]}", flush=True)
         if "ceiling" in arguments.parts and SCENES[scene][0] == "rgbd_static":
             found["ceiling"] += ceiling(scene, workspace, truth, camera)
             print(scores_table(found["ceiling"]), flush=True)

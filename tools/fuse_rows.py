@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from stereo_rows import CLOUD_DISTANCES, TRUE_VIEWS, TRUE_VOXEL, _start, _true_p
 from recon4d import FuseOptions, Workspace
 from recon4d.evaluation.cloud_scores import refine_similarity, score_cloud
 from recon4d.evaluation.depth_scores import RatioMedian
+from recon4d.evaluation.temporal import SPAN, StabilityFrame, surface_flicker
 from recon4d.evaluation.truth import Counting, GridTruth
 from recon4d.geometry.surface_points import SurfacePoints
 from recon4d.geometry.tsdf import Sighting, TsdfVolume
@@ -40,7 +42,7 @@ class Truth:
 
     def __init__(self, workspace: Workspace, options: EvaluateOptions, camera: Camera) -> None:
         self._options, self._camera = options, camera
-        self._poses = _true_poses(workspace, options)
+        self.poses = _true_poses(workspace, options)
         recording = workspace.recording()
         counting = Counting.read(options.names, options.offset, options.stride)
         self._depth = GridTruth(Path(options.depth_gt), recording, counting, "--depth-gt")
@@ -48,16 +50,16 @@ class Truth:
         self._mask = None if masks is None else GridTruth(Path(masks), recording, counting, "--mask-gt")
         merger = VoxelMerger(TRUE_VOXEL, columns=0)
         for name, depth in self.frames():
-            points = self._poses[name].inverse() @ camera.unproject(depth)[depth > 0]
+            points = self.poses[name].inverse() @ camera.unproject(depth)[depth > 0]
             merger.add(points, np.ones(len(points)), np.zeros((len(points), 0)))
         points, _, frames, _ = merger.result()
         self.cloud = points[frames >= TRUE_VIEWS]
         self.scale = _scale(workspace, options, counting)
-        self._begin = _start(workspace, self._poses, self.scale)
+        self._begin = _start(workspace, self.poses, self.scale)
 
     def frames(self) -> Iterator[tuple[str, np.ndarray]]:
         """Name and true depth (H, W) in metres, 0 where not known or moving."""
-        for name in self._poses:
+        for name in self.poses:
             if name not in self._depth:
                 continue
             z = self._depth[name].astype(np.float64) * self._options.depth_gt_scale
@@ -84,7 +86,7 @@ class Truth:
         """(N,) bool: floating points that the truth's own frames look through."""
         through = np.zeros(len(placed), dtype=int)
         for name, depth in self.frames():
-            in_cam = self._poses[name] @ placed
+            in_cam = self.poses[name] @ placed
             u, v = np.floor(np.nan_to_num(self._camera.project(in_cam), nan=-1)).astype(int).T
             inside = (u >= 0) & (v >= 0) & (u < self._camera.width) & (v < self._camera.height)
             through += inside & (depth[np.where(inside, v, 0), np.where(inside, u, 0)] > in_cam[:, 2] + FLOATING)
@@ -177,6 +179,57 @@ class Open3dVolume:
         return TriMesh(vertices, mesh.triangle.indices.numpy(), np.zeros(vertices.shape))
 
 
+def flickers(workspace: Workspace, options: EvaluateOptions, truth: Truth) -> dict[str, float]:
+    """Flicker in mm, mean over windows of frames, of the single frames' surfaces and of the background drawn there.
+
+    The background is the same thing in all frames: what is left is how the true poses waver against ours.
+    """
+    stage = "refine" if workspace.surface_unit() == "refine" else "mesh"
+    counting = Counting.read(options.names, options.offset, options.stride)
+    pairs, drawn = Pairs(workspace, replace(options, stage=stage, source=None), counting), MeshDepth(workspace)
+    windows = {"frames": deque(maxlen=SPAN), "background": deque(maxlen=SPAN)}
+    found = {name: [] for name in windows}
+    for name, pair in pairs:
+        known = pair.known if pair.moving is None else pair.known & ~pair.moving
+        background = drawn(name, pair.camera)
+        for which, estimate, valid in (
+            ("frames", pair.estimate, pair.valid & (background > 0)),
+            ("background", background, background > 0),
+        ):
+            scaled = np.float32(truth.scale) * estimate
+            frame = StabilityFrame(pair.camera, truth.poses[name], scaled, valid, pair.truth, known)
+            windows[which].append(frame)
+            if len(windows[which]) == SPAN and (one := surface_flicker(windows[which])) is not None:
+                found[which].append(1000 * one.length)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+class MeshDepth:
+    """The background mesh drawn from the cameras of frames."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        import torch
+
+        from recon4d.render.rasterizer import get_rasterizer
+
+        self._rasterizer, self._trajectory = get_rasterizer("cpu"), workspace.trajectory()
+        mesh = workspace.static_mesh()
+        self._vertices, self._faces = mesh.vertices.astype(np.float64), torch.from_numpy(mesh.faces.copy())
+
+    def __call__(self, name: str, camera: Camera) -> np.ndarray:
+        """(H, W) z-depth, 0 where there is no background."""
+        import torch
+
+        from recon4d.render.rasterizer import clip_from_camera, to_clip
+
+        in_cam = self._trajectory[name].cam_from_world @ self._vertices
+        far = float(in_cam[:, 2].max()) * 1.1
+        points = torch.from_numpy(in_cam.astype(np.float32))[None]
+        matrix = torch.from_numpy(clip_from_camera(camera, 1e-3 * far, far).astype(np.float32))
+        rast = self._rasterizer.rasterize(to_clip(points, matrix).contiguous(), self._faces, camera.shape)
+        return self._rasterizer.interpolate(points[..., 2:].contiguous(), rast, self._faces)[0, ..., 0].numpy()
+
+
 # -- speed and memory ----------------------------------------------------------------------------------------------
 
 
@@ -186,7 +239,7 @@ def true_sightings(workspace: Workspace, truth: Truth, camera: Camera, count: in
     for name, depth in truth.frames():
         picture = workspace.picture(name)
         if picture.shape[:2] == camera.shape:
-            pose: Rigid3 = truth._poses[name]
+            pose: Rigid3 = truth.poses[name]
             gains = np.ones(3, dtype=np.float32)
             found.append(Sighting(depth.astype(np.float32), ones, ones > 0, picture, gains, camera, pose))
         if len(found) == count:

@@ -16,7 +16,7 @@ from recon4d.view.drawing import FAINT, INK, legend, paper, resized, tag, write
 
 MARGIN, GAP, HEAD, FOOT = 28, 8, 84, 36
 CELL_AREA = 300 * 225  # pixels, whatever the shape of the pictures
-EXPLAINED, IN_FRONT, MISSING, LEFT_OUT = (70, 140, 100), (220, 90, 70), (226, 170, 74), (40, 42, 48)
+EXPLAINED, IN_FRONT, MISSING, LEFT_OUT = (70, 140, 100), (220, 90, 70), (226, 170, 74), (92, 95, 104)
 COLUMNS = ("frame", "background seen from there", "what the background explains")
 TURNS, TURN_COLUMNS, TURN_SIZE, TURN_POINTS = 8, 4, (420, 315), 150_000
 
