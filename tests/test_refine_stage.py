@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from true_scene import TRUTH_FROM_SCENE, Made, posed_scene
+from true_scene import TRUTH_FROM_SCENE, Made, nothing_moves, posed_scene
 
 from recon4d.errors import OptionsError
 from recon4d.formats.arrays import read_arrays
@@ -36,7 +36,9 @@ def bent(frame):
 
 
 def scene(made: Made, root, depth=bent, **options) -> Workspace:
+    """Of which nobody has found what moves in it."""
     workspace = posed_scene(made, root, depth=depth, **options)
+    made.publish_motion(workspace, nothing_moves)
     mesh.run(workspace, mesh.MeshOptions())
     return workspace
 

@@ -44,8 +44,11 @@ def publish(workspace: Workspace, unit: str, fill, **summary) -> None:
 class Made:
     """The truth, and a scene folder that holds it in its own world and unit."""
 
-    def __init__(self, root: Path, size: tuple[int, int] = (64, 48), count: int = COUNT) -> None:
-        self.scene: SyntheticScene = synthetic_scene(size=size, count=count)
+    def __init__(
+        self, root: Path, size: tuple[int, int] = (64, 48), count: int = COUNT, scene: SyntheticScene | None = None
+    ) -> None:
+        self.scene: SyntheticScene = scene or synthetic_scene(size=size, count=count)
+        count = len(self.scene)
         self.files: ClipFiles = write_clip(root / "clip", self.scene)
         self.frames = list(self.scene.frames())
         truth = self.scene.trajectory
