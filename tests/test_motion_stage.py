@@ -9,20 +9,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from motion_scenes import texture
 from onnx_models import write_segmentation_model
 from poses_scenes import workspace_with
-from true_scene import Made, posed_scene, publish
+from true_scene import TRUTH_FROM_SCENE, Made, posed_scene, publish
 
 from recon4d.errors import InputError, OptionsError
 from recon4d.evaluation.mask_scores import pooled_mask_scores
 from recon4d.formats.arrays import read_arrays, write_scene_depth
 from recon4d.formats.flow_files import write_flo
 from recon4d.formats.pictures import read_grey, read_rgb
+from recon4d.formats.trajectories import read_tum
 from recon4d.progress import Silent
+from recon4d.scene.camera import Camera
 from recon4d.scene.depth import SceneDepth
+from recon4d.scene.trajectory import PoseOrigin, Trajectory
 from recon4d.stages import motion
 from recon4d.stages.motion import MotionOptions
 from recon4d.stages.poses import PosesOptions
@@ -400,3 +404,50 @@ def test_a_second_pass_is_suggested_once_much_moves(again, monkeypatch):
     (again.unit_dir("poses") / RECORD).write_text(json.dumps(asdict(of_second_pass)))
     motion.run(again, MotionOptions(threshold=0.45), second)
     assert not any("--passes" in text for text in second.said)
+
+
+# -- real pictures ---------------------------------------------------------------------------------------------------
+
+
+class Kitchen(Made):
+    """The first frames of a recorded kitchen with rendered movers at half size, with their poses and depth."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        k = json.loads((folder / "intrinsics.json").read_text())
+        # There the centre of the first pixel is (0, 0).
+        camera = Camera(k["width"], k["height"], k["fx"], k["fy"], k["cx"] + 0.5, k["cy"] + 0.5).resized(320, 240)
+        names = tuple(path.stem for path in sorted((folder / "color").iterdir())[:count])
+        times, world_from_cam = read_tum(folder / "poses_tum.txt")
+        self.scene = SimpleNamespace(camera=camera)
+        self.frames = [
+            SimpleNamespace(
+                name=name,
+                timestamp_s=float(times[i]),
+                picture=cv2.resize(
+                    read_rgb(folder / "color" / f"{name}.jpg"), (320, 240), interpolation=cv2.INTER_AREA
+                ),
+                depth=cv2.imread(str(folder / "depth" / f"{name}.png"), cv2.IMREAD_UNCHANGED)[::2, ::2] / 1000,
+                object_id=read_grey(folder / "mask" / f"{name}.png")[::2, ::2],
+            )
+            for i, name in enumerate(names)
+        ]
+        poses = TRUTH_FROM_SCENE.inverse().apply_to_pose(world_from_cam.inverse()[np.arange(count)])
+        self.trajectory = Trajectory(names, times[:count], poses, (camera,) * count, (PoseOrigin.IMPORTED,) * count)
+
+
+def half(picture: np.ndarray) -> np.ndarray:
+    return cv2.resize(picture, (320, 240), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.shared
+def test_movers_in_a_real_kitchen(shared_data, tmp_path):
+    made = Kitchen(shared_data / "data" / "dynamic_gt", 10)
+    workspace = posed_scene(made, tmp_path / "scene", depth=lambda frame: (frame.depth, frame.depth > 0))
+    motion.run(workspace, MotionOptions())
+    scores = pooled_mask_scores(found_masks(workspace), [frame.object_id > 0 for frame in made.frames])
+    assert scores.iou > 0.75
+    assert scores.false_alarms < 0.005
+    for number in (1, 2):  # the box and the ball
+        found = [workspace.motion(frame.name).object_id == number for frame in made.frames]
+        assert pooled_mask_scores(found, [frame.object_id == number for frame in made.frames]).iou > 0.7
+    assert len(objects(workspace)) == 2
