@@ -57,7 +57,9 @@ def camera_of(scene: str, data: Path, out: Path) -> Camera:
     if SCENES[scene][0] == "rgbd_static":
         return stereo_kitchen(data, out).true_camera
     synthetic = SCENES[scene][0] == "synthetic"
-    path = out / "synthetic" / "intrinsics.json" if synthetic else data / "dynamic_gt" / "intrinsics.json"
+    path = data / "dynamic_gt" / "intrinsics.json"
+    if synthetic:
+        path = bench_align.synthetic(data, out).truth.trajectory_gt.with_name("intrinsics.json")
     lens = json.loads(path.read_text(encoding="utf-8"))
     half = 0.0 if synthetic else 0.5  # dynamic_gt counts pixel centres as whole numbers
     return Camera(lens["width"], lens["height"], lens["fx"], lens["fy"], lens["cx"] + half, lens["cy"] + half)
