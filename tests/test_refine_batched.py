@@ -10,12 +10,12 @@ import pytest
 import torch
 from refine_scene import STEP, WALL, problem_of, views_of
 
+from recon4d.geometry.smooth_solver import solve
 from recon4d.refine import batched
 from recon4d.refine import frame as frame_module
 from recon4d.refine.batched import BatchEnergy, refine_batch
 from recon4d.refine.batched_solver import solve as solve_batch
 from recon4d.refine.frame import TERMS, FrameEnergy, Problem, RefineView, Style, refine
-from recon4d.geometry.smooth_solver import solve
 from recon4d.refine.terms import Opinion
 from recon4d.scene.transforms import Rigid3
 

@@ -10,8 +10,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from recon4d.geometry.photo_cost import GreyView
-from recon4d.refine.frame import LOOKS_AGAIN, Style, refine
 from recon4d.geometry.smooth_solver import solve
+from recon4d.refine.frame import LOOKS_AGAIN, Style, refine
 from recon4d.refine.sweep import sweep
 
 SIZE = (128, 96)

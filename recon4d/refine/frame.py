@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from recon4d.geometry.photo_cost import pixel_warp
-from recon4d.refine.looks import Robust, heard
 from recon4d.geometry.smooth_solver import solve
+from recon4d.refine.looks import Robust, heard
 from recon4d.refine.terms import Opinion, opine, springs
 from recon4d.refine.view_terms import Asked, Asking, Matching, Sums, add_view
 from recon4d.scene.camera import Camera

@@ -31,7 +31,13 @@ def run(workspace: Workspace, options: MeshOptions, progress: Progress | None = 
     """Cut every aligned depth grid into surfaces."""
     check_options(options)
     return execute(
-        workspace, "mesh", VERSION, options, ("align", "motion", "poses"), lambda part: _work(workspace, options, part), progress
+        workspace,
+        "mesh",
+        VERSION,
+        options,
+        ("align", "motion", "poses"),
+        lambda part: _work(workspace, options, part),
+        progress,
     )
 
 

@@ -98,7 +98,7 @@ def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict
     for folder in (EVIDENCE, HINTED, LABELS, NUMBERS):
         shutil.rmtree(part.path / folder, ignore_errors=True)  # a part gone on with may have lost them before
     write_motion_page(part.path / "motion.png", workspace, part.path, names, summary.objects)
-    if 1 < len(names) and labelled.compared < ENOUGH_COMPARED * len(names):
+    if len(names) > 1 and labelled.compared < ENOUGH_COMPARED * len(names):
         part.warn(
             f"motion: {len(names) - labelled.compared} of {len(names)} frames are too far from those next to them to "
             "tell what moves in them; give more frames of the recording, or masks of your own (--frames.masks)"
