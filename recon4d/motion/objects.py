@@ -18,6 +18,7 @@ FOUND_NEAR = 1.5  # times the root of its area from where it should be
 FOUND_SIZE = 4.0  # times larger or smaller
 SURE = 0.5  # evidence of motion that counts as shown
 SHOWN_SHARE, SHOWN_FRAMES = 0.1, 3  # of its pixels in so many frames: else it is no mover
+TOLD_SHARE = 0.5  # of its pixels in some frame that a user's mask covers: then it counts whatever the pictures show
 NEAR_PX, NEAR_SHARE = 2.0, 0.5  # parts touch; parts lie within this share of the larger one's root of area
 FRAGMENT = 0.25  # of the larger one's area: smaller parts that move along with it belong to it
 TOGETHER = 0.6  # of the frames of the shorter one
@@ -35,12 +36,13 @@ class Track:
     off: list[np.ndarray] = field(default_factory=list)  # (2,) mean flow beyond a static surface's, pixels; or NaN
     place: np.ndarray | None = None  # (3,) middle in the world, when last seen
     moves: np.ndarray | None = None  # (3,) per frame
+    told: bool = False  # a mask of the user's says that it is none of the static scene
 
     @property
     def is_mover(self) -> bool:
-        """Whether the pictures show its motion in enough frames."""
+        """Whether the pictures show its motion in enough frames, or the user says so."""
         enough = sum(share >= SHOWN_SHARE for share in self.shown)
-        return enough >= SHOWN_FRAMES
+        return self.told or enough >= SHOWN_FRAMES
 
 
 class Tracker:
@@ -53,7 +55,14 @@ class Tracker:
         self._near: dict[tuple[int, int], int] = defaultdict(int)
 
     def add(
-        self, row: int, look: Look, mask: np.ndarray, moved: np.ndarray, off: np.ndarray, to_before: np.ndarray
+        self,
+        row: int,
+        look: Look,
+        mask: np.ndarray,
+        moved: np.ndarray,
+        off: np.ndarray,
+        to_before: np.ndarray,
+        told: np.ndarray | None = None,
     ) -> np.ndarray:
         """Number the parts of a frame's mask: (H, W) uint16, 0 where nothing moves.
 
@@ -63,6 +72,7 @@ class Tracker:
             moved: (H, W) evidence of motion, 0..1.
             off: (H, W, 2) flow to the next frame beyond that of a static surface, pixels, NaN where it is not known.
             to_before: (H, W, 2) flow to the frame before, pixels, NaN where it is not known.
+            told: (H, W) bool, what a mask of the user's takes out of the static scene, if there is one.
         """
         numbers = np.zeros(mask.shape, dtype=np.uint16)
         carried = self._carried(to_before, mask)
@@ -81,6 +91,9 @@ class Tracker:
             used.add(number)
             numbers[pixels] = number
         self._remember(row, look, numbers, moved, off)
+        for number in np.unique(numbers[told]) if told is not None else ():
+            if number and told[numbers == number].mean() >= TOLD_SHARE:
+                self.tracks[int(number)].told = True
         self._last = numbers
         return numbers
 
@@ -97,7 +110,7 @@ class Tracker:
         final, following = {}, 0
         for group in sorted(members.values(), key=lambda group: min(track.frames[0] for track in group)):
             whole = _joined(group)
-            counts = whole.is_mover and max(whole.areas) >= LARGEST_AT_LEAST * size
+            counts = whole.is_mover and (whole.told or max(whole.areas) >= LARGEST_AT_LEAST * size)
             following += counts
             final |= {track.number: following if counts else 0 for track in group}
         return final
@@ -227,7 +240,7 @@ def _move_alike(first: Track, second: Track) -> bool:
 def _joined(group: list[Track]) -> Track:
     """Several tracks as one."""
     rows = sorted({row for track in group for row in track.frames})
-    whole = Track(group[0].number)
+    whole = Track(group[0].number, told=any(track.told for track in group))
     for row in rows:
         there = [(track, track.frames.index(row)) for track in group if row in track.frames]
         areas = [track.areas[k] for track, k in there]

@@ -270,7 +270,10 @@ class MotionWalks:
         for i in range(len(self.names)):
             evidence = self.read(i)
             mask = labels[i] > 127
-            numbers[i] = tracker.add(i, self.look(i), mask, evidence.found.moved, evidence.off, evidence.from_before)
+            told = self._pictures.ignored_by_user(i)
+            numbers[i] = tracker.add(
+                i, self.look(i), mask, evidence.found.moved, evidence.off, evidence.from_before, told
+            )
             step()
         final = tracker.numbering(labels[0].size)
         table = np.array([final.get(number, 0) for number in range(len(tracker.tracks) + 1)], dtype=np.uint16)
