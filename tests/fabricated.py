@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon4d.formats.arrays import write_depth_mesh
+from recon4d.formats.arrays import write_depth_mesh, write_motion
 from recon4d.formats.cameras_json import write_trajectory
 from recon4d.formats.pictures import write_picture
 from recon4d.formats.ply import write_cloud, write_mesh
@@ -18,6 +18,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import SceneDepth
 from recon4d.scene.mesh import TriMesh
+from recon4d.scene.motion import FrameMotion
 from recon4d.scene.trajectory import PoseOrigin, Trajectory, View
 from recon4d.scene.transforms import Rigid3
 from recon4d.workspace import StageRecord, Workspace
@@ -76,7 +77,7 @@ def write_unit(workspace: Workspace, unit: str, fill) -> None:
 
 
 def fabricate(root: Path, frames: int = 4, width: int = 64, height: int = 48, known: bool = True) -> Workspace:
-    """A scene with units frames, poses, align, mesh and fuse; with ``known`` its size and up are known."""
+    """A scene with units poses, align, motion (nothing moves), mesh and fuse; ``known``: its size and up are known."""
     workspace, trajectory = Workspace.create(root), fabricated_trajectory(frames, width, height)
     rendered = {view.name: render(view) for view in trajectory}
 
@@ -97,6 +98,14 @@ def fabricate(root: Path, frames: int = 4, width: int = 64, height: int = 48, kn
         write_unit(
             workspace, unit, lambda folder: [write_depth_mesh(folder / f"{n}.npz", m) for n, m in meshes.items()]
         )
+    still = np.zeros((height, width))
+    unknown = np.full((height, width, 2), np.nan)
+
+    def motion(folder: Path) -> None:
+        for name in trajectory.names:
+            write_motion(folder / f"{name}.npz", FrameMotion(still, unknown, unknown, still.astype(np.uint16)))
+
+    write_unit(workspace, "motion", motion)
 
     def fuse(folder: Path) -> None:
         (folder / "moving").mkdir()

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from fabricated import fabricate
 from true_scene import TRUTH_FROM_SCENE, Made, posed_scene, publish
 
 from recon4d.formats.arrays import read_scene_flow, write_depth_mesh, write_motion
@@ -212,12 +213,14 @@ def test_at_most_so_many_points_and_the_same_twice(scene, fused, tmp_path):
     assert again == (fused[0] / "scene_flow" / f"{name}.npz").read_bytes()
 
 
-def test_without_a_motion_stage_nothing_moves(made, tmp_path):
-    workspace = posed_scene(made, tmp_path / "scene")
+def test_where_nothing_moves_there_are_no_points_and_no_flow(tmp_path):
+    workspace = fabricate(tmp_path / "scene")
     (tmp_path / "part").mkdir()
     part = StagePart(tmp_path / "part", Silent())
     assert write_moving(workspace, workspace.trajectory(), FuseOptions(), part)["objects"] == 0
-    name = workspace.trajectory().names[0]
-    assert len(read_cloud(part.path / "moving" / f"{name}.ply")) == 0
-    assert (read_scene_flow(part.path / "scene_flow" / f"{name}.npz").next == 0).all()
+    for name in workspace.trajectory().names:
+        assert len(read_cloud(part.path / "moving" / f"{name}.ply")) == 0
+        flow = read_scene_flow(part.path / "scene_flow" / f"{name}.npz")
+        assert (flow.next == 0).all()
+        assert (flow.prev == 0).all()
     assert json.loads((part.path / "objects.json").read_text()) == {"objects": []}

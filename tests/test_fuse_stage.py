@@ -35,7 +35,7 @@ def move(workspace: Workspace, mask: np.ndarray) -> None:
     unknown = np.full((*mask.shape, 2), np.nan, dtype=np.float32)
     for name in workspace.trajectory().names:
         write_motion(part.path / f"{name}.npz", FrameMotion(mask, unknown, unknown, mask.astype(np.uint16)))
-    workspace.publish(part, StageRecord("motion", 1, "key of motion", {}, {}))
+    workspace.publish(part, StageRecord("motion", 1, "key of this motion", {}, {}))
 
 
 def seen_in(workspace: Workspace, name: str) -> np.ndarray:

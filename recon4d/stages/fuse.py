@@ -51,9 +51,7 @@ def check_options(options: FuseOptions) -> None:
 def run(workspace: Workspace, options: FuseOptions, progress: Progress | None = None) -> StageRecord:
     """Fuse the surfaces of all frames."""
     check_options(options)
-    reads = [workspace.surface_unit(), "align", "poses"]
-    if workspace.record("motion") is not None:
-        reads.append("motion")
+    reads = (workspace.surface_unit(), "motion", "align", "poses")
     return execute(workspace, "fuse", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
 
 

@@ -30,15 +30,13 @@ def write_moving(
     """Write `moving/NAME.ply`, `scene_flow/NAME.npz` and `objects.json` into the part of fuse.
 
     Two walks with a window of frames in memory: the first fits how objects move between frames, the second steadies
-    their depth and writes. Without a motion stage nothing moves.
+    their depth and writes.
 
     Returns:
         key numbers for the stage's record.
     """
     for folder in ("moving", "scene_flow"):
         (part.path / folder).mkdir(exist_ok=True)
-    if workspace.record("motion") is None:
-        return _write_nothing(workspace, trajectory, part)
     from recon4d.motion.moving_layer import REACH, moving_layer
     from recon4d.motion.object_path import Carrier
 
@@ -126,16 +124,6 @@ def _paths(sightings: dict[int, Sightings], trajectory: Trajectory) -> list[Obje
     from recon4d.motion.object_path import paths
 
     return [path for label, seen in sorted(sightings.items()) for path in paths(label, seen, trajectory)]
-
-
-def _write_nothing(workspace: Workspace, trajectory: Trajectory, part: StagePart) -> dict[str, object]:
-    """Empty clouds and a flow of 0 for every frame."""
-    for item in part.pending([f"moving/{name}" for name in trajectory.names], "writing what moves"):
-        name = item.partition("/")[2]
-        still = np.zeros((*trajectory[name].camera.shape, 3), dtype=np.float32)
-        _write_frame(part, name, PointCloud.concatenate([]), SceneFlow(still, still))
-    _write_json(part, [])
-    return {"objects": 0, "rigid_objects": 0, "moving_points": 0, "moving_dropped": 0, "flow_error_px": None}
 
 
 def _write_frame(part: StagePart, name: str, cloud: PointCloud, flow: SceneFlow) -> None:

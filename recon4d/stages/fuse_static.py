@@ -221,12 +221,7 @@ def not_static(workspace: Workspace, name: str, shape: tuple[int, int]) -> np.nd
     """(H, W) bool: pixels that move, or lie beside what does, and those a mask takes out."""
     import cv2
 
-    out = np.zeros(shape, dtype=bool)
+    kernel = np.ones((2 * EDGE_OF_MOVERS + 1,) * 2, dtype=np.uint8)
+    moving = cv2.dilate(workspace.motion(name).mask.astype(np.uint8), kernel) > 0
     ignored = workspace.ignored(name)
-    if ignored is not None:
-        out |= ignored
-    if workspace.record("motion") is not None:
-        moving = workspace.motion(name).mask
-        kernel = np.ones((2 * EDGE_OF_MOVERS + 1,) * 2, dtype=np.uint8)
-        out |= cv2.dilate(moving.astype(np.uint8), kernel) > 0
-    return out
+    return moving if ignored is None else moving | ignored
