@@ -215,6 +215,7 @@ def test_at_most_so_many_points_and_the_same_twice(scene, fused, tmp_path):
 
 def test_where_nothing_moves_there_are_no_points_and_no_flow(tmp_path):
     workspace = fabricate(tmp_path / "scene")
+    (workspace.unit_dir("align") / "scale.json").write_text(json.dumps({"metres_per_unit": None}))
     (tmp_path / "part").mkdir()
     part = StagePart(tmp_path / "part", Silent())
     assert write_moving(workspace, workspace.trajectory(), FuseOptions(), part)["objects"] == 0
