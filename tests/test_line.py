@@ -35,7 +35,7 @@ def scene_copy(reconstructed, tmp_path) -> Path:
 
 def test_every_stage_is_done(reconstructed):
     workspace = Workspace(reconstructed.scene)
-    for unit in ("frames", "poses", "depth/precomputed", "align", "mesh", "refine", "fuse", "export"):
+    for unit in ("frames", "poses", "depth/precomputed", "align", "motion", "mesh", "refine", "fuse", "export"):
         assert workspace.record(unit) is not None, unit
     assert workspace.record("frames").summary["frames"] == 24
     assert "kind affine_disparity" in reconstructed.output  # what was detected is said
@@ -51,6 +51,8 @@ def test_accuracy_against_the_truth(reconstructed):
     depth = scores["depth"]["clip-median"]["all"]
     assert depth["abs_rel"] < 0.06  # the simulated depth bends by 5 %
     assert depth["delta1"] > 0.97
+    assert scores["mask"]["precision"] > 0.95
+    assert scores["mask"]["false_alarms"] < 0.002
 
 
 def test_refinement_brings_depth_closer_to_the_truth(reconstructed):
@@ -71,7 +73,7 @@ def test_second_run_does_nothing_and_says_so(reconstructed):
     before = {p: p.stat().st_mtime_ns for p in reconstructed.scene.rglob("*.npz")}
     done = command("run", reconstructed.clip.video, "--out", reconstructed.scene)
     assert done.returncode == 0
-    assert done.stdout.count("up to date") == 8
+    assert done.stdout.count("up to date") == 9
     assert before == {p: p.stat().st_mtime_ns for p in reconstructed.scene.rglob("*.npz")}
 
 
@@ -79,7 +81,7 @@ def test_changed_option_redoes_what_depends_on_it(scene_copy):
     done = command("run", "--out", scene_copy, "--mesh.max-ratio", 1.1, "--until", "fuse")
     assert done.returncode == 0, done.stderr
     assert "redoing mesh, then refine, fuse: changed: --mesh.max-ratio" in done.stdout
-    assert done.stdout.count("up to date") == 4  # frames, poses, depth, align
+    assert done.stdout.count("up to date") == 5  # frames, poses, depth, align, motion
     info = command("info", scene_copy).stdout
     assert "out of date: " in next(line for line in info.splitlines() if "export" in line)
 
@@ -240,7 +242,7 @@ def test_refused_options_do_not_stay_in_the_scene(scene_copy):
     assert command("export", scene_copy, "--frames", "nothing-of-this-name").returncode == 1
     done = command("run", "--out", scene_copy)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("up to date") == 8
+    assert done.stdout.count("up to date") == 9
 
 
 def test_missing_file_in_a_scene_says_how_to_go_on(scene_copy):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from recon4d.stages.refine_cameras import Cameras
     from recon4d.stages.refine_walks import Answer, Plan, Walks
 
-VERSION = 2
+VERSION = 3
 Method = Literal["gn", "render", "reference"]
 BYTES_AT_WORK = 1200  # per pixel of a frame at work: grids of the energy and costs of the sweep
 BYTES_AT_END = 170  # per pixel of the picture's own size

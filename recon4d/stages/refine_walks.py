@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 JUDGE = 3  # every third of the frames that could be compared judges instead
 SWEPT_WITH, VOTERS = 10, 30  # other frames that a sweep matches, and that vote
+WITNESSES = 10  # other frames asked whether a frame looks as they do
 MOVING_RIM = 3 / 320  # of the longer side: so far around what moves pixels are a mixture, or miss it
 KEPT_BYTES = 256 << 20  # of pictures and depth in memory
 FRAME_BYTES = 60  # per pixel of them
@@ -206,7 +207,7 @@ class Walks:
         vote = opinion_of_votes(own, posed(i), [before(j) for j in voters], [posed(j) for j in voters])
         views = [self._found_view(before, j) for j in self.compared(i)]
         problem = self._problem(i, [vote, *self._opinions(i)], views)
-        moving = self.moving(i)
+        moving = self.moving(i) | self._rimmed(self._unlike_others(i, own, others, before))
         if not moving.any():
             return problem, own.x
         problem = held_at_prior(problem, moving, self._temporal(i, before))
@@ -214,13 +215,33 @@ class Walks:
 
     def moving(self, i: int) -> np.ndarray:
         """(h, w) bool: what moves and what a mask takes out, with the pixels around that are a mixture."""
-        import cv2
-
         ignored = self.pictures.ignored(i)
         if ignored is None:
             return np.zeros(self.pictures.posed(i).camera.shape, dtype=bool)
-        rim = 2 * round(MOVING_RIM * max(ignored.shape)) + 1
-        return cv2.dilate(ignored.astype(np.uint8), np.ones((rim, rim), dtype=np.uint8)) > 0
+        return self._rimmed(ignored)
+
+    @staticmethod
+    def _rimmed(mask: np.ndarray) -> np.ndarray:
+        """A mask (h, w) bool with the pixels around it that are a mixture."""
+        import cv2
+
+        rim = 2 * round(MOVING_RIM * max(mask.shape)) + 1
+        return cv2.dilate(mask.astype(np.uint8), np.ones((rim, rim), dtype=np.uint8)) > 0
+
+    def _unlike_others(self, i: int, own: Found, others: Sequence[int], before: Callable[[int], Found]) -> np.ndarray:
+        """(h, w) bool: patches that do not look as other frames do at their depth: movers that nobody has found."""
+        from recon4d.geometry.static_look import looks_static
+
+        known = np.isfinite(own.x)
+        inverse = np.exp(np.where(known, own.x, 0)).astype(np.float32)
+        pictures, depths = [], []
+        for j in others[:: max(1, len(others) // WITNESSES)]:
+            found, ignored = before(j), self.pictures.ignored(j)
+            sure = np.isfinite(found.x) if ignored is None else np.isfinite(found.x) & ~ignored
+            # What moves or a mask takes out, or nobody measured, is no witness: it counts as hidden.
+            depths.append(np.where(sure, np.exp(np.where(sure, found.x, 0)), np.inf).astype(np.float32))
+            pictures.append(self.pictures.posed(j))
+        return known & ~looks_static(self.pictures.posed(i), inverse, own.alike, pictures, depths)
 
     def _temporal(self, i: int, before: Callable[[int], Found]) -> Opinion | None:
         """What the frames next in time say of what moves; None at the ends of the clip."""
