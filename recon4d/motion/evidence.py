@@ -29,7 +29,7 @@ SHADE = (0.6, 1.6)  # ratios of brightness that are taken for shade, not for ano
 SHADE_PX = 9  # side of the window whose brightness is compared
 TAIL, TAILS, LEAST_ALONE_PX = 0.9, 8.0, 0.5  # quantile of the excess, so many times of which count without a look
 FLOW_ALONE, ALONE_SOFT = 0.5, 0.5  # how much that counts; grey levels by which the flow must not explain worse
-FLOW_SHIFTS, STATIC_SHIFTS = (0,), (-1, 0, 1)  # pixels by which windows are tried
+SHIFTS = (-1, 0, 1)  # pixels by which windows are tried
 WINDOW_PX = 5
 ONE_SIDE = 0.4  # of the evidence counts where frames before or after do not show the place
 
@@ -73,8 +73,8 @@ def pair_look(frame: Look, other: Look, forward: np.ndarray, backward: np.ndarra
         excess = excess_px / max(FLOORS * error.floor_px, LEAST_EXCESS_PX)
         not_static = _sigmoid((excess - EXCESS) / EXCESS_SOFT)
     look = _Windows(frame, other, still_flow + error.flow)
-    unlike = np.minimum(look.static(still_flow + error.flow), look.static(nearest))
-    along_flow = look.flow(forward)
+    unlike = np.minimum(look.difference(still_flow + error.flow), look.difference(nearest))
+    along_flow = look.difference(forward)
     better = _sigmoid((unlike - along_flow) / LIKE_SOFT)
     shown = _sigmoid((unlike - UNLIKE) / UNLIKE_SOFT)
     shown *= np.maximum(better, _sigmoid((unlike - VERY_UNLIKE) / VERY_SOFT))
@@ -166,16 +166,12 @@ class _Windows:
         if self.inside.any():
             self._gain = np.float32(np.median(self._own[self.inside]) / max(float(np.median(seen[self.inside])), 1.0))
 
-    def static(self, flow: np.ndarray) -> np.ndarray:
-        """(H, W) difference along a static surface's flow, whatever shade lies on it, grey levels."""
+    def difference(self, flow: np.ndarray) -> np.ndarray:
+        """(H, W) between windows of the frame and where a flow takes them, whatever shade lies on them, grey levels."""
         seen = self._read(flow)
         own_light, light = (cv2.blur(picture, (SHADE_PX, SHADE_PX)).mean(axis=2) + 4 for picture in (self._own, seen))
         seen *= np.clip(own_light / light, *SHADE)[..., None]
-        return patch_difference(self._own, seen, STATIC_SHIFTS, WINDOW_PX)
-
-    def flow(self, flow: np.ndarray) -> np.ndarray:
-        """(H, W) difference along the optical flow, grey levels."""
-        return patch_difference(self._own, self._read(flow), FLOW_SHIFTS, WINDOW_PX)
+        return patch_difference(self._own, seen, SHIFTS, WINDOW_PX)
 
     def _at(self, flow: np.ndarray) -> np.ndarray:
         return np.nan_to_num(flow[..., 0] + self._columns, nan=-1e6).astype(np.float32)

@@ -19,7 +19,7 @@ import numpy as np
 from recon4d.geometry.smooth_solver import solve
 from recon4d.motion.evidence import FrameEvidence
 
-MOVED, STILL, ANYWAY = 6.0, 0.5, 0.005  # how much evidence counts; what nothing tells stands still
+MOVED, STILL, ANYWAY = 2.5, 0.7, 0.005  # how much evidence counts; what nothing tells stands still
 STIFFNESS, SOFTEST, EDGE = 4.0, 0.01, 8.0  # of springs; their share across strong edges; grey levels of an edge
 IN_TIME = 0.5  # strength of the tie to the frame before and after
 
