@@ -417,7 +417,7 @@ def test_whole_line_without_any_depth(tmp_path):
     again = subprocess.run(
         [*command[:3], "run", "--out", str(tmp_path / "s")], capture_output=True, text=True, check=False
     )
-    assert again.stdout.count("up to date") == 8
+    assert again.stdout.count("up to date") == 9
     info = subprocess.run(
         [*command[:3], "info", str(tmp_path / "s")], capture_output=True, text=True, check=False
     ).stdout
