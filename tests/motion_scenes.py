@@ -59,7 +59,8 @@ class Planes:
         pose = Rigid3(np.eye(3), np.array([-STEP * frame, 0.0, 0.0]))
         near = (1 / (depth_factor * depth)).astype(np.float32)
         rgb = np.clip(np.round(picture), 0, 255).astype(np.uint8)
-        return Look(f"{frame:06d}", rgb, CAMERA, pose, near, np.ones_like(near, dtype=bool), NO_POINTS)
+        known, doubt = np.ones_like(near, dtype=bool), np.full_like(near, 0.05)
+        return Look(f"{frame:06d}", rgb, CAMERA, pose, near, known, doubt, NO_POINTS)
 
     def true_flow(self, frame: int, other: int) -> np.ndarray:
         """(H, W, 2) flow of every pixel."""

@@ -141,3 +141,50 @@ def test_holes_of_depth_are_filled_from_around():
 
 def test_evidence_holds_grids():
     assert FrameEvidence(np.zeros((2, 2)), np.ones((2, 2))).still.all()
+
+
+def test_flow_on_a_warped_picture_is_composed_not_added():
+    from dataclasses import replace
+
+    from recon4d.motion.guided import guided_flow
+    from recon4d.scene.transforms import Rigid3
+
+    class Steps:
+        """Finds everything three pixels to the right and one down in the picture it is given."""
+
+        on_any_pictures = True
+
+        def flow(self, source, target):
+            return np.full((*source.rgb.shape[:2], 2), (3.0, 1.0), dtype=np.float32)
+
+    look = Planes().look(0)
+    flat = replace(look, nearness=np.full_like(look.nearness, 0.25))
+    nearer = replace(flat, cam_from_world=Rigid3(np.eye(3), np.array([0.0, 0.0, -1.0])))  # 4 becomes 3: grows by 4 / 3
+    flow = guided_flow(Steps(), flat, nearer)
+    x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    inside = np.s_[: HEIGHT - 1, : WIDTH - 3]
+    np.testing.assert_allclose(flow[..., 0][inside], (3 + (x + 3 - CAMERA.cx) / 3)[inside], atol=1e-3)
+    np.testing.assert_allclose(flow[..., 1][inside], (1 + (y + 1 - CAMERA.cy) / 3)[inside], atol=1e-3)
+
+
+def without_depth(look, rows):
+    from dataclasses import replace
+
+    known, doubt, near = look.known.copy(), look.doubt.copy(), look.nearness.copy()
+    known[rows], doubt[rows], near[rows] = False, np.inf, 0.25
+    return replace(look, known=known, doubt=doubt, nearness=near)
+
+
+def test_where_depth_is_unknown_parallax_is_no_motion_but_motion_across_it_is():
+    planes = Planes(squares=[(30, 60, 14, 3, 1)])
+    looks = [without_depth(planes.look(frame), np.s_[:, WIDTH // 2 :]) for frame in (1, 2, 3)]
+    sides = [
+        [pair_look(looks[1], looks[k], planes.true_flow(2, other), planes.true_flow(other, 2))]
+        for k, other in ((0, 1), (2, 3))
+    ]
+    found = frame_evidence(*sides)
+    mask = planes.mask(2)
+    assert np.median(found.moved[mask]) > 0.8  # it moves down, the camera to the right
+    near = np.zeros_like(mask)
+    near[INNER] = True
+    assert (found.moved[near & ~mask] > 0.3).mean() < 0.02

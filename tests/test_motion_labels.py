@@ -117,3 +117,14 @@ def test_a_frame_that_found_most_of_an_object_needs_no_help():
     assert mask[21:35, 21:35].all()
     assert not mask[36:40, 36:40].any()
     assert not mask[:18].any()
+
+
+def test_a_threshold_moves_the_mask():
+    label = np.zeros((40, 40), dtype=np.float32)
+    label[8:32, 8:32] = 0.3
+    rgb = np.full((40, 40, 3), 90, dtype=np.uint8)
+    rgb[8:32, 8:32] = (200, 50, 50)
+    assert (outlined(label, rgb, 0.5) > 0.5).sum() == 0
+    found = outlined(label, rgb, 0.2)
+    assert abs(int((found > 0.2).sum()) - 24 * 24) < 60
+    assert found.max() <= 1

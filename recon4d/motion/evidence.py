@@ -18,7 +18,7 @@ from recon4d.geometry.static_look import patch_difference
 from recon4d.motion.static_flow import Look, camera_error, static_flow
 
 SURFACE_PX = 5  # side of the window whose depths a pixel may have: silhouettes are a pixel or two off
-DEPTH_SLACK = 0.05  # relative, beyond the depths of that window
+NEARLY_ALL, NEARER_STILL = 0.99, 1.5  # quantile of nearness; times that, what has no depth may be as near as
 FLOORS = 5.0  # noise floors that flow may be off
 LEAST_EXCESS_PX = 0.7
 EXCESS, EXCESS_SOFT = 1.0, 1 / 6  # of that, above which flow is no static surface's, and how gradually
@@ -90,9 +90,9 @@ def _by_flow(excess_px: np.ndarray, returns: np.ndarray) -> np.ndarray:
 
     Slow or plain things change a window by no more than noise; in a clip with good depth and cameras flow shows them.
     """
-    if not returns.any():
+    if not np.isfinite(excess_px[returns]).any():
         return np.zeros(returns.shape)
-    usual = np.quantile(excess_px[returns], TAIL)
+    usual = np.nanquantile(excess_px[returns], TAIL)
     surely = _sigmoid((excess_px / max(TAILS * usual, LEAST_ALONE_PX) - 1) / EXCESS_SOFT)
     return np.where(returns, np.nan_to_num(surely), 0)
 
@@ -141,14 +141,22 @@ def _one_side(looks: Sequence[PairLook]) -> _Side | None:
 
 
 def _explained(frame: Look, other: Look, flow: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """(H, W, 2) the flow nearest to ``flow`` that a static surface with a depth found around the pixel would have."""
-    window = np.ones((SURFACE_PX, SURFACE_PX), dtype=np.uint8)
-    far = static_flow(frame, other, cv2.erode(frame.nearness, window) * np.float32(1 - DEPTH_SLACK)) + error
-    near = static_flow(frame, other, cv2.dilate(frame.nearness, window) * np.float32(1 + DEPTH_SLACK)) + error
-    way = near - far
+    """(H, W, 2) the flow nearest to ``flow`` that a static surface with a depth found around the pixel would have.
+
+    Where depth is not known that is any depth from infinity to nearer than all that is known: only what lies beside the
+    epipolar line is left unexplained then.
+    """
+    window, near = np.ones((SURFACE_PX, SURFACE_PX), dtype=np.uint8), frame.nearness
+    unknown = np.isinf(frame.doubt)
+    doubt = np.where(unknown, 0, frame.doubt).astype(np.float32)
+    nearest_of_all = NEARER_STILL * float(np.quantile(near[frame.known], NEARLY_ALL)) if frame.known.any() else 0.0
+    least = np.where(unknown, 0, near * np.maximum(1 - doubt, 0)).astype(np.float32)
+    most = np.where(unknown, np.maximum(near, nearest_of_all), near * (1 + doubt)).astype(np.float32)
+    start = static_flow(frame, other, cv2.erode(least, window)) + error
+    way = static_flow(frame, other, cv2.dilate(most, window)) + error - start
     with np.errstate(invalid="ignore"):
-        share = ((flow - far) * way).sum(axis=-1) / np.maximum((way * way).sum(axis=-1), 1e-9)
-        return (far + np.clip(share, 0, 1)[..., None] * way).astype(np.float32)
+        share = ((flow - start) * way).sum(axis=-1) / np.maximum((way * way).sum(axis=-1), 1e-9)
+        return (start + np.clip(share, 0, 1)[..., None] * way).astype(np.float32)
 
 
 class _Windows:

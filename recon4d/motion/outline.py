@@ -19,24 +19,26 @@ LEAST_PIXELS = 30  # on either side, for its colours to be known
 LEAST_CHANCE = 1e-4  # of a colour that was not seen: it speaks for neither side
 
 
-def outlined(label: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+def outlined(label: np.ndarray, rgb: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     """A label of the picture's size that follows its edges.
 
     Args:
-        label: (h, w) float32 coarse label, 0..1; its mask is where it is more than a half.
+        label: (h, w) float32 coarse label, 0..1.
         rgb: (H, W, 3) uint8.
+        threshold: the mask is where the label is more than this, in what is given and in what comes back.
 
     Returns:
         (H, W) float32, 0..1.
     """
     height, width = rgb.shape[:2]
     coarse = np.clip(cv2.resize(label, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
+    # In between everything is symmetric: the threshold becomes a half and a half the threshold again.
+    coarse = np.interp(coarse, (0, threshold, 1), (0, 0.5, 1)).astype(np.float32)
     mask = (coarse > 0.5).astype(np.uint8)
-    if not mask.any():
-        return coarse
-    box = _box(mask, round(2 * SURROUNDINGS * max(height, width)))
-    coarse[box] = _in_box(coarse[box], mask[box], np.ascontiguousarray(rgb[box]), max(height, width))
-    return coarse
+    if mask.any():
+        box = _box(mask, round(2 * SURROUNDINGS * max(height, width)))
+        coarse[box] = _in_box(coarse[box], mask[box], np.ascontiguousarray(rgb[box]), max(height, width))
+    return np.interp(coarse, (0, 0.5, 1), (0, threshold, 1)).astype(np.float32)
 
 
 def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:

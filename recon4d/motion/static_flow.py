@@ -30,6 +30,7 @@ class Look:
     cam_from_world: Rigid3
     nearness: np.ndarray  # (H, W) float32 inverse depth, without holes
     known: np.ndarray  # (H, W) bool: it has depth of its own there
+    doubt: np.ndarray  # (H, W) float32, how far off nearness may be, relative; inf where nothing is known of it
     points: np.ndarray  # (K, 2) int rows and columns of pixels where structure from motion has points
 
 

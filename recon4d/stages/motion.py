@@ -12,7 +12,7 @@ from recon4d.progress import Progress
 from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, check_range, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
-VERSION = 1
+VERSION = 2
 ENOUGH_COMPARED = 0.9  # of the frames, or it is said
 MUCH = 0.10  # of all pixels, or of the sparse points' observations: a second pass of the line pays
 
@@ -76,7 +76,7 @@ def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict
     from recon4d.view.motion_page import write_motion_page
 
     walks = MotionWalks(workspace, options, part.path)
-    names, workers = walks.names, options.workers or usual_workers(options.max_size**2, 2000)
+    names, workers = walks.names, options.workers or usual_workers(1, walks.worker_bytes)
     (part.path / EVIDENCE).mkdir(exist_ok=True)
     if not part.is_done(CLIP):
         part.each(
@@ -100,8 +100,9 @@ def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict
     write_motion_page(part.path / "motion.png", workspace, part.path, names, summary.objects)
     if len(names) > 1 and labelled.compared < ENOUGH_COMPARED * len(names):
         part.warn(
-            f"motion: {len(names) - labelled.compared} of {len(names)} frames are too far from those next to them to "
-            "tell what moves in them; give more frames of the recording, or masks of your own (--frames.masks)"
+            f"motion: {len(names) - labelled.compared} of {len(names)} frames are too far from those next to them, or "
+            "have too little depth, to tell what moves in them; give more frames of the recording, or masks of your "
+            "own (--frames.masks)"
         )
     if "first_pass" not in workspace.record("poses").inputs:
         _suggest(part, summary.moving_share, summary.points_on_movers)

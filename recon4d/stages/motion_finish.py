@@ -45,7 +45,7 @@ class Finish:
     def made(self, name: str) -> FrameMotion:
         """What moves in a frame, and its flow."""
         i, picture = self._row[name], self._workspace.picture(name)
-        label = outlined(self._labelled.labels[i].astype(np.float32) / 255, picture)
+        label = outlined(self._labelled.labels[i].astype(np.float32) / 255, picture, self._options.threshold)
         objects = numbered(label, self._labelled.numbers[i], self._options.threshold)
         # What is likely to move and yet belongs to no object was found to be no mover.
         moving = np.where(objects > 0, label, np.minimum(label, self._options.threshold))

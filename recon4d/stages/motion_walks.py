@@ -14,11 +14,12 @@ import numpy as np
 from recon4d.geometry.flow_check import checked_flow
 from recon4d.motion.carry import carried_numbers, helped
 from recon4d.motion.evidence import FrameEvidence, PairLook, frame_evidence, pair_look
-from recon4d.motion.flow import FlowSource, Frame
+from recon4d.motion.guided import guided_flow
 from recon4d.motion.labels import colour_springs, frame_label
 from recon4d.motion.objects import Tracker
 from recon4d.motion.resting import UNCOVERED, mask_at_rest, rests_there
-from recon4d.motion.static_flow import Look, static_flow, viewing_angle_deg, without_holes
+from recon4d.motion.static_flow import Look, viewing_angle_deg, without_holes
+from recon4d.scene.depth import Provenance
 from recon4d.stages.recorded_flow import open_scene_flow_source
 from recon4d.stages.working_pictures import WorkingPictures
 
@@ -33,9 +34,11 @@ CLIP = "clip.json"  # noise floor of the flow, frames that could be compared
 LONGEST_GAP_S = 0.4  # between frames that are compared: slow motion shows only over time
 SHORTEST, LONGEST = 4, 16  # frames of that gap
 SWEEPS = 2  # of labels over the clip and back, after a first one
+OWN_DOUBT, TOLD_DOUBT = 0.05, 0.3  # relative, of first-hand depth and of what was told by others or completed
+LEAST_KNOWN = 0.05  # of a frame's pixels with first-hand depth, for it to be compared
 WIDEST_DEG = 5.0  # between the rays of two frames to what they look at: beyond it too much is hidden from one of them
+BYTES_AT_WORK, BYTES_AT_END = 2000, 60  # per pixel of the working size, and of the picture's own
 KEPT_LOOKS = 64  # in memory
-FAR_AWAY = 1e5  # pixels
 HINTED_SHARE, HINT = 0.2, 0.5  # of a segment that must move; how much the rest of it counts then
 LONGEST_REST_GAP = 3  # frames that do not show an object at rest, after which it is no longer looked for
 LEFT_WITHIN = 60  # frames after which an object must have left its place, to be told from it
@@ -124,11 +127,17 @@ class MotionWalks:
         self._pictures = WorkingPictures(workspace, trajectory, options.max_size, kept)
         self._source = open_scene_flow_source(workspace, options.flow)
         self._points = workspace.sparse_model().pixels
-        self._segmentation = _segmentation(options)
+        self._segmentation, self._threshold = _segmentation(options), options.threshold
         self.look = self._pictures.remembered(self._look)
         self._flow = lru_cache(kept + kept // 2)(self._flow_between)
-        self.gaps = gaps(trajectory.timestamps_s)
+        self.gaps, self._max_size = gaps(trajectory.timestamps_s), options.max_size
         self._raised: set[int] = set()  # rows with hinted evidence
+
+    @property
+    def worker_bytes(self) -> int:
+        """What a frame needs at work."""
+        height, width = self._frames[0].camera.shape
+        return BYTES_AT_WORK * self._max_size**2 + BYTES_AT_END * height * width
 
     @property
     def steps(self) -> int:
@@ -167,8 +176,10 @@ class MotionWalks:
         return None if pair is None else pair_look(self.look(i), self.look(j), *pair)
 
     def _comparable(self, i: int, j: int) -> bool:
-        """Whether a frame sees about what another one does, from not too far apart."""
-        return 0 <= j < len(self.names) and viewing_angle_deg(self.look(i), self.look(j)) <= WIDEST_DEG
+        """Whether a frame, of which some depth is known, sees about what another one does, from not too far apart."""
+        if not 0 <= j < len(self.names) or self.look(i).known.mean() < LEAST_KNOWN:
+            return False
+        return viewing_angle_deg(self.look(i), self.look(j)) <= WIDEST_DEG
 
     def _to(self, i: int, j: int) -> np.ndarray:
         """(h, w, 2) flow to a frame, NaN where it does not return from there."""
@@ -204,10 +215,14 @@ class MotionWalks:
         height, width = posed.camera.shape
         surface = self._workspace.scene_depth(view.name, "align")
         near = np.where(surface.valid, 1 / np.maximum(surface.depth, 1e-12), 0).astype(np.float32)
-        near, known = resize_grid(near, surface.valid, width, height)
+        near, valid = resize_grid(near, surface.valid, width, height)
+        own = surface.valid & Provenance.first_hand(surface.provenance)
+        _, known = resize_grid(np.zeros_like(surface.depth), own, width, height)
+        doubt = np.where(known, OWN_DOUBT, np.where(valid, TOLD_DOUBT, np.inf)).astype(np.float32)
         seen = self._points.get(view.name, np.zeros((0, 2))) * (width / view.camera.width, height / view.camera.height)
         points = np.clip(seen[:, ::-1].astype(np.int64), 0, (height - 1, width - 1))
-        return Look(view.name, posed.rgb, posed.camera, posed.cam_from_world, without_holes(near, known), known, points)
+        near = without_holes(near, valid)
+        return Look(view.name, posed.rgb, posed.camera, posed.cam_from_world, near, known, doubt, points)
 
     # -- labels and objects ----------------------------------------------------------------------------------------
 
@@ -253,7 +268,8 @@ class MotionWalks:
         for i in range(len(self.names)):
             segment = self._segmentation.foreground(self.look(i).rgb) > 0.5
             count, parts = cv2.connectedComponents(segment.astype(np.uint8))
-            moving = np.bincount(parts.ravel(), (labels[i] > 127).ravel(), count) / np.bincount(parts.ravel())
+            moves = (labels[i] > 255 * self._threshold).ravel()
+            moving = np.bincount(parts.ravel(), moves, count) / np.bincount(parts.ravel())
             raised = segment & (moving >= HINTED_SHARE)[parts]
             if raised.any():
                 evidence = self.read(i)
@@ -269,7 +285,7 @@ class MotionWalks:
         numbers, tracker = Grids(self._folder / NUMBERS), Tracker()
         for i in range(len(self.names)):
             evidence = self.read(i)
-            mask = labels[i] > 127
+            mask = labels[i] > 255 * self._threshold
             told = self._pictures.ignored_by_user(i)
             numbers[i] = tracker.add(
                 i, self.look(i), mask, evidence.found.moved, evidence.off, evidence.from_before, told
@@ -343,24 +359,6 @@ def gaps(timestamps_s: np.ndarray) -> tuple[int, ...]:
     usual = float(np.median(steps)) if len(steps) else 0.0
     longest = int(np.clip(round(LONGEST_GAP_S / usual), SHORTEST, LONGEST)) if usual > 0 else SHORTEST
     return tuple(sorted({1, round(longest**0.5), longest}))
-
-
-def guided_flow(source: FlowSource, frame: Look, other: Look) -> np.ndarray:
-    """(H, W, 2) optical flow, found on top of that of the static scene where the source works on any pictures.
-
-    What stands still has no flow left then, so untextured places keep still and fast cameras do no harm.
-    """
-    import cv2
-
-    if not source.on_any_pictures:
-        return source.flow(Frame(frame.name, frame.rgb), Frame(other.name, other.rgb))
-    guide = np.nan_to_num(static_flow(frame, other, frame.nearness), nan=FAR_AWAY)
-    height, width = guide.shape[:2]
-    x = (guide[..., 0] + np.arange(width)).astype(np.float32)
-    y = (guide[..., 1] + np.arange(height)[:, None]).astype(np.float32)
-    warped = cv2.remap(other.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    left = source.flow(Frame(frame.name, frame.rgb), Frame(other.name, warped))
-    return (guide + left).astype(np.float32)
 
 
 def _segmentation(options: MotionOptions) -> Segmentation | None:
