@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 SECONDS = 6.0  # of the walk
-STAGES = ("frames", "poses", "depth", "align", "mesh", "fuse", "export")
+STAGES = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export")
 
 
 def measure(folder: Path, frames: int) -> dict[str, tuple[float, float]]:
