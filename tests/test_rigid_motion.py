@@ -5,12 +5,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from recon4d.motion.followed import Followed, MovingFrame, rounded
+from recon4d.motion.object_path import BRIDGE, ObjectPath, Sighting, Sightings, paths
 from recon4d.motion.rigid_fit import about, fit_rigid, log_depth_rows, reprojection
-from recon4d.motion.rigid_track import Step, _at_gain, smooth_course
+from recon4d.motion.rigid_track import Course, Step, _at_gain, prolonged, smooth_course, step_durations
 from recon4d.motion.rim import off_rim
 from recon4d.scene.camera import Camera
 from recon4d.scene.motion import FrameMotion
-from recon4d.scene.trajectory import PoseOrigin, View
+from recon4d.scene.trajectory import PoseOrigin, Trajectory, View
 from recon4d.scene.transforms import Rigid3
 
 CAMERA = Camera(320, 240, 300.0, 300.0, 160.0, 120.0)
@@ -196,3 +197,88 @@ def test_one_wrong_pair_does_not_bend_the_course():
     found[10] = Step(bad.centre, bad.ray, 2.0, bad.twist + 0.3 * np.eye(6)[5], bad.hessian, bad.depth_row, -0.15)
     course = smooth_course(found, still_views(21), np.full(21, 0.03))
     assert np.abs(course.world_motion.translation[:, 2]).max() < 0.02
+
+
+# -- uneven time ---------------------------------------------------------------------------------------------------
+
+
+def uneven_steps(times, velocity, ray_noise, seed):
+    """Fits of a thing as fast as ever between frames ``times`` apart, and durations in usual steps."""
+    rng, centre, found = np.random.default_rng(seed), np.array([0.0, 0.0, 2.0]), []
+    for time in times:
+        noise, shift = rng.normal(0, ray_noise), time * velocity
+        twist = np.array([0, 0, 0, *shift])
+        twist[3] += rng.normal(0, 0.001)
+        twist[5] += noise
+        hessian = np.diag(np.array([0.005, 0.005, 0.005, 0.001, 0.001, ray_noise]) ** -2.0)
+        row, duration = np.array([0, 0, 0, 0, 0, 0.5]), time / np.median(times)
+        found.append(Step(centre, np.array([0, 0, 1.0]), 2.0, twist, hessian, row, -noise / 2, duration))
+        centre = centre + shift
+    return found
+
+
+@pytest.mark.parametrize("pattern", [[2, 3], [1, 1, 3], [1, 1, 1, 1, 1, 1, 1, 2], [1, 1, 1, 1, 1, 1, 1, 5]])
+def test_a_thing_goes_further_between_frames_further_apart_in_time(pattern):
+    times = np.array((pattern * 40)[:40], dtype=np.float64)
+    velocity, across, along = np.array([0.02, 0, 0.015]), [], []
+    for seed in range(5):
+        course = smooth_course(uneven_steps(times, velocity, 0.01, seed), still_views(41), np.full(41, 0.03))
+        off = np.abs(course.world_motion.translation - times[:, None] * velocity).mean(axis=0)
+        across.append(off[0] / (velocity[0] * times.mean()))
+        along.append(off[2] / (velocity[2] * times.mean()))
+    assert np.mean(across) < 0.05
+    assert np.mean(along) < 0.1
+
+
+def test_time_is_told_in_usual_steps():
+    np.testing.assert_allclose(step_durations([0, 0.1, 0.2, 0.5]), [1, 1, 3])
+    np.testing.assert_allclose(step_durations([0, 0.1, 0.2, 0.2001]), [1, 1, 0.1], rtol=1e-9)
+    # Where time stands still, runs back or is not known, a step is a usual one.
+    np.testing.assert_allclose(step_durations([0, 2, 2, 4, 3, np.nan, 5, 9]), [1, 1, 1, 1, 1, 1, 2])
+    np.testing.assert_array_equal(step_durations([7.0, 7.0, 7.0]), [1, 1])
+    assert len(step_durations([1.0])) == 0
+
+
+def test_a_motion_for_twice_as_long_is_done_twice():
+    motion = about(np.array([0.3, -0.5, 0.2, 0.1, 0.4, -0.2]), np.array([1.0, 2.0, 3.0]))
+    close(prolonged(motion, 2.0), motion @ motion, 1e-6, 1e-9)
+    half = prolonged(motion, 0.5)
+    close(half @ half, motion, 1e-6, 1e-9)
+    np.testing.assert_allclose(prolonged(turned([0, 0, 0], [1, 2, 3]), 1.5).translation, [1.5, 3, 4.5])
+
+
+def test_a_step_nobody_sees_goes_on_as_fast_from_where_the_last_one_led():
+    twist = np.array([0, 0.1, 0, 0.02, 0, 0.01])
+    before = Step(np.array([0, 0, 2.0]), np.array([0, 0, 1.0]), 2.0, twist, np.eye(6), np.zeros(6), 0.0, 0.5)
+    unseen = Step.unseen(before, 2.0)
+    np.testing.assert_allclose(unseen.twist, 4 * twist)
+    np.testing.assert_allclose(unseen.centre, [0.02, 0, 2.01])
+    assert unseen.duration == 2.0
+    assert not unseen.hessian.any()
+
+
+def test_beyond_its_ends_a_path_goes_on_as_fast_and_not_for_ever():
+    durations = np.array([2.0, 1.0, 0.5, 3.0, 9.0])
+    shift = np.array([[0.1, 0, 0], [0.05, 0, 0]])
+    path = ObjectPath(1, 1, Course(Rigid3(np.tile(np.eye(3), (2, 1, 1)), shift), np.zeros(3)), True, durations)
+    np.testing.assert_allclose(path.step(1, True).translation, [0.1, 0, 0])
+    np.testing.assert_allclose(path.step(2, False).translation, [-0.1, 0, 0])
+    np.testing.assert_allclose(path.step(3, True).translation, [0.3, 0, 0])
+    np.testing.assert_allclose(path.step(1, False).translation, [-0.2, 0, 0])
+    assert path.reaches(3, 4)
+    assert not path.reaches(4, 5)
+    assert path.time_between(4, 1) == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize(("jump", "parts"), [(1.0, 1), (BRIDGE + 1, 2)])
+def test_a_path_bridges_time_not_frames(jump, parts):
+    times = np.cumsum([0, 1, 1, 1, jump, 1, 1, 1])
+    poses = Rigid3(np.tile(np.eye(3), (8, 1, 1)), np.zeros((8, 3)))
+    names = tuple(map(str, range(8)))
+    trajectory = Trajectory(names, times, poses, (CAMERA,) * 8, (PoseOrigin.MEASURED,) * 8)
+    fit = fit_rigid(followed(body(), turned([0, 0, 0], [0.03, 0, 0])), CAMERA, Rigid3.identity())
+    pairs = {row: fit for row in range(7) if row != 3}  # of the step from row 3 nobody tells
+    seen = Sightings({row: Sighting(1000, 0.02) for row in range(8)}, pairs, pairs)
+    found = paths(1, seen, trajectory)
+    assert len(found) == parts
+    np.testing.assert_allclose(found[0].step(3, True).translation, [0.03 * jump, 0, 0], rtol=0.1, atol=1e-3)

@@ -15,7 +15,7 @@ from recon4d.scene.scene_flow import SceneFlow
 from recon4d.scene.trajectory import View
 
 REACH = 3  # frames before and after that are heard
-FADE = 2.0  # frames over which what they say fades
+FADE = 2.0  # usual steps in time over which what they say fades
 LEAST_WITNESSES = 2  # frames that may give a pixel the depth it lacks
 
 
@@ -67,7 +67,7 @@ def moving_layer(
         if path is not None:
             world = frame.view.cam_from_world.inverse() @ (rays * np.exp(surface)[:, None])
             for flow, other in ((flows[0], row + 1), (flows[1], row - 1)):
-                if 0 <= other < count:
+                if 0 <= other < count and path.reaches(row, other):
                     flow[own] = carrier.carry(world, path, row, other) - world
     return MovingLayer(depth, told, confidence, SceneFlow(flows[0], flows[1]), dropped)
 
@@ -108,7 +108,8 @@ def _heard(
                 if not (0 <= other < count and other in path):
                     break
                 world = carrier.carry(world, path, other - (1 if k > 0 else -1), other)
-                words.append(_word(frames(other), path, other, world, float(np.exp(-0.5 * (k / FADE) ** 2))))
+                weight = float(np.exp(-0.5 * (path.time_between(row, other) / FADE) ** 2))
+                words.append(_word(frames(other), path, other, world, weight))
     return steady([word for word in words if word is not None], own_weight)
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from recon4d.motion.followed import MovingFrame, follow, rounded
 from recon4d.motion.local_motion import LocalMotion, fit_local
 from recon4d.motion.rigid_fit import LEAST_POINTS, RigidFit, fit_rigid
-from recon4d.motion.rigid_track import Course, Step, smooth_course
+from recon4d.motion.rigid_track import Course, Step, prolonged, smooth_course, step_durations
 from recon4d.scene.trajectory import Trajectory
 from recon4d.scene.transforms import Rigid3
 
-BRIDGE = 3  # frames without a word of an object, over which its motion goes on as it was
+BRIDGE = 3.5  # usual steps in time without a word of an object, over which it goes on as fast as it was
+KEPT = 16  # local motions of an object: a window of frames, forward and back
 LEAST_SIGMA = 0.01  # log, by which the depth of a whole object may be off
 LEAST_PIXELS = 12
 RIGID_PX, RIGID_SHARE = 0.15, 0.08  # what a rigid motion may leave unexplained, and share of the motion
@@ -72,6 +73,7 @@ class ObjectPath:
     first: int
     course: Course
     rigid: bool
+    durations: np.ndarray  # (N - 1,) of the steps between all frames of the trajectory, in usual ones
 
     @property
     def last(self) -> int:
@@ -85,11 +87,21 @@ class ObjectPath:
         """Log of what the object's depth in a frame is multiplied by."""
         return float(self.course.log_gain[row - self.first])
 
+    def time_between(self, row: int, other: int) -> float:
+        """Time between two frames of the trajectory, in usual steps."""
+        return float(self.durations[min(row, other) : max(row, other)].sum())
+
+    def reaches(self, row: int, other: int) -> bool:
+        """Whether the way between two neighbouring frames is known, or short enough to go on as fast as before."""
+        return (row in self and other in self) or self.time_between(row, other) <= BRIDGE
+
     def step(self, row: int, forward: bool) -> Rigid3:
-        """World motion of the whole object to the next frame or the one before; beyond its ends as it last was."""
-        steps = self.course.world_motion
-        k = row - self.first if forward else row - 1 - self.first
-        motion = steps[int(np.clip(k, 0, len(steps) - 1))]
+        """World motion of the whole object to the next frame or the one before; beyond its ends as fast as it was."""
+        steps, earlier = self.course.world_motion, row if forward else row - 1
+        k = int(np.clip(earlier - self.first, 0, len(steps) - 1))
+        motion = steps[k]
+        if k != earlier - self.first:
+            motion = prolonged(motion, self.durations[earlier] / self.durations[self.first + k])
         return motion if forward else motion.inverse()
 
 
@@ -115,20 +127,21 @@ def gather_pair(frame: MovingFrame, after: MovingFrame, row: int, sightings: dic
 
 
 def paths(label: int, seen: Sightings, trajectory: Trajectory) -> list[ObjectPath]:
-    """One path for each run of pairs; pairs at most ``BRIDGE`` frames apart are one run."""
+    """One path for each run of pairs; pairs at most ``BRIDGE`` apart in time are one run."""
     found, fits = [], seen.pairs
-    rows = sorted(fits)
-    starts = [k for k, row in enumerate(rows) if k == 0 or row - rows[k - 1] > BRIDGE + 1]
+    rows, durations = sorted(fits), step_durations(trajectory.timestamps_s)
+    starts = [k for k, row in enumerate(rows) if k == 0 or durations[rows[k - 1] + 1 : row].sum() > BRIDGE]
     for begin, end in zip(starts, [*starts[1:], len(rows)]):
         run = rows[begin:end]
         views = [trajectory[trajectory.names[row]] for row in range(run[0], run[-1] + 2)]
         steps: list[Step] = []
         for k, row in enumerate(range(run[0], run[-1] + 1)):
-            fit = fits.get(row)
-            steps.append(Step.unseen(steps[-1]) if fit is None else Step.of(fit, views[k], views[k + 1]))
+            fit, time = fits.get(row), float(durations[row])
+            steps.append(Step.unseen(steps[-1], time) if fit is None else Step.of(fit, views[k], views[k + 1], time))
         usual = float(np.median([sighting.depth_sigma for sighting in seen.frames.values()]))
         sigma = [seen.frames[row].depth_sigma if row in seen.frames else usual for row in range(run[0], run[-1] + 2)]
-        found.append(ObjectPath(label, run[0], smooth_course(steps, views, np.array(sigma)), seen.is_rigid))
+        course = smooth_course(steps, views, np.array(sigma))
+        found.append(ObjectPath(label, run[0], course, seen.is_rigid, durations))
     return found
 
 
@@ -176,9 +189,6 @@ class Carrier:
         start = there.view.cam_from_world @ path.step(row, forward) @ here.view.cam_from_world.inverse()
         sigma = np.sqrt(2) * self._sightings[path.label].frames[row].depth_sigma
         return fit_local(points, there.view.camera, start, sigma)
-
-
-KEPT = 16  # local motions of an object: a window of frames, forward and back
 
 
 def object_poses(path: ObjectPath, centre: np.ndarray, best: int) -> Sequence[Rigid3]:

@@ -4,7 +4,7 @@ Two neighbouring frames tell well how an object moves across the view and badly 
 is a quadratic form each; here they are added up over the clip with three things that hold between frames: an object
 speeds up along the ray no more suddenly than across it (which is seen), a moved point must have the depth that the
 next frame gives it, and the error by which a frame has the whole object too near or too far is small
-and changes little.
+and changes little. What is sought is velocity: between frames twice as far apart in time a thing goes twice as far.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recon4d.geometry.rotations import cross_matrix
 from recon4d.motion.rigid_fit import RigidFit, about
 from recon4d.scene.trajectory import View
 from recon4d.scene.transforms import Rigid3
 
-SIZE = 7  # unknowns of a frame: log gain of its depth, then turn (3) and shift (3) to the next frame
+SIZE = 7  # unknowns of a frame: log gain of its depth, then turn (3) and shift (3) per usual step to the next frame
 ROUNDS = 6  # of reweighting
 MEDIAN_REACH = 2
 TAIL = 4.0  # measurements off by more than two standard deviations count less (Student's t)
@@ -26,6 +27,7 @@ GAP_SIGMA = 0.003  # of a log depth gap, were both depths right but for one gain
 LEAST_STEP = 0.002  # of log gain between frames
 LEAST_TURN, TURN_SHARE = 0.005, 0.1  # radians, and share of the usual turn, by which turns differ between frames
 LEAST_SHIFT, SHIFT_SHARE = 3e-4, 0.05  # shares of the depth, and of the usual shift
+LEAST_DURATION = 0.1  # of the usual step: times nearer to each other are not believed
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,10 @@ class Step:
     hessian: np.ndarray  # (6, 6) inverse covariance of the twist; 0 where the frames tell nothing
     depth_row: np.ndarray  # (6,) derivative by the twist of the log depth the motion leads to
     depth_gap: float  # log of the second frame's depth over the depth the motion leads to, NaN where not known
+    duration: float = 1.0  # time between the frames, in usual steps of the clip
 
     @classmethod
-    def of(cls, fit: RigidFit, frame: View, other: View) -> Step:
+    def of(cls, fit: RigidFit, frame: View, other: View, duration: float) -> Step:
         """From a fit between the cameras of two frames."""
         to_world, back = frame.cam_from_world.inverse(), other.cam_from_world.inverse()
         centre = to_world @ fit.centre
@@ -61,12 +64,27 @@ class Step:
             hessian=turn @ fit.hessian @ turn.T,
             depth_row=turn @ fit.depth_row,
             depth_gap=fit.depth_gap,
+            duration=duration,
         )
 
     @classmethod
-    def unseen(cls, before: Step) -> Step:
-        """A step of which the frames tell nothing, after another."""
-        return cls(before.centre, before.ray, before.distance, before.twist, np.zeros((6, 6)), np.zeros(6), np.nan)
+    def unseen(cls, before: Step, duration: float) -> Step:
+        """A step of which the frames tell nothing, after another: on from where that led, as fast."""
+        return cls(
+            centre=before.centre + before.twist[3:],
+            ray=before.ray,
+            distance=before.distance,
+            twist=before.velocity * duration,
+            hessian=np.zeros((6, 6)),
+            depth_row=np.zeros(6),
+            depth_gap=np.nan,
+            duration=duration,
+        )
+
+    @property
+    def velocity(self) -> np.ndarray:
+        """(6,) the twist per usual step."""
+        return self.twist / self.duration
 
 
 @dataclass(frozen=True)
@@ -85,9 +103,34 @@ class Course:
 class _Strength:
     """Standard deviations of what holds between frames."""
 
-    turn: float  # change of the turn from step to step, radians
+    turn: float  # change of the turn per usual step within the time of one, radians
     shift: float  # change of the shift, scene units
     gain: float  # change of the log gain from frame to frame
+
+
+def step_durations(timestamps_s: np.ndarray) -> np.ndarray:
+    """(N - 1,) times between N frames over their median, at least ``LEAST_DURATION``; 1 where time does not go on."""
+    between = np.diff(np.asarray(timestamps_s, dtype=np.float64))
+    onward = np.isfinite(between) & (between > 0)
+    if not onward.any():
+        return np.ones(len(between))
+    usual = np.median(between[onward])
+    return np.where(onward, np.maximum(between / usual, LEAST_DURATION), 1.0)
+
+
+def prolonged(motion: Rigid3, times: float) -> Rigid3:
+    """The same screw for ``times`` as long: exp(times * log(motion)), for turns below half a circle."""
+    from scipy.linalg import expm
+    from scipy.spatial.transform import Rotation
+
+    def mean_turn(turn: np.ndarray) -> np.ndarray:
+        """(3, 3) integral of exp(s * turn) over s from 0 to 1: the block of the exponential beside the turn."""
+        return expm(np.block([[turn, np.eye(3)], [np.zeros((3, 6))]]))[:3, 3:]
+
+    vector = Rotation.from_matrix(motion.rotation).as_rotvec()
+    turn = cross_matrix(vector)
+    along = np.linalg.solve(mean_turn(turn), motion.translation)
+    return Rigid3(Rotation.from_rotvec(times * vector).as_matrix(), times * (mean_turn(times * turn) @ along))
 
 
 def smooth_course(steps: Sequence[Step], views: Sequence[View], depth_sigma: np.ndarray) -> Course:
@@ -100,13 +143,13 @@ def smooth_course(steps: Sequence[Step], views: Sequence[View], depth_sigma: np.
     """
     strength = _strengths(steps)
     # Begun at medians over time: at the measurements themselves a wrong one would be in the right.
-    twists = median_over_time(np.array([step.twist for step in steps]))
-    found = np.append(np.column_stack([np.zeros(len(steps)), twists]).ravel(), 0.0)
+    velocities = median_over_time(np.array([step.velocity for step in steps]))
+    found = np.append(np.column_stack([np.zeros(len(steps)), velocities]).ravel(), 0.0)
     for _ in range(ROUNDS):
         found = _solve(steps, depth_sigma, strength, found)
     unknown = found[:-1].reshape(-1, SIZE)
     log_gain = np.append(unknown[:, 0], found[-1])
-    motions = [about(row[1:], step.centre) for row, step in zip(unknown, steps)]
+    motions = [about(row[1:] * step.duration, step.centre) for row, step in zip(unknown, steps)]
     scaled = [
         _at_gain(motion, view, after, gain) for motion, view, after, gain in zip(motions, views, views[1:], log_gain)
     ]
@@ -128,33 +171,40 @@ def _at_gain(motion: Rigid3, view: View, after: View, log_gain: float) -> Rigid3
 
 def _strengths(steps: Sequence[Step]) -> _Strength:
     """How strongly frames hold together, read from what is seen well: motion across the view, and depth gaps."""
-    told = [step for step in steps if step.hessian.any()]
+    durations = np.array([step.duration for step in steps])
+    seen = [k for k, step in enumerate(steps) if step.hessian.any()]
+    told = [steps[k] for k in seen]
+    apart = np.diff((np.cumsum(durations) - durations / 2)[seen])  # in time, middle to middle
     distance = float(np.median([step.distance for step in told]))
     turns, shifts, noise = [], [], []
     for step in told:
         across = np.eye(3) - np.outer(step.ray, step.ray)
-        covariance = np.linalg.pinv(step.hessian)
-        turns.append(step.ray @ step.twist[:3])
-        shifts.append(across @ step.twist[3:])
+        covariance = np.linalg.pinv(step.hessian) / step.duration**2
+        turns.append(step.ray @ step.velocity[:3])
+        shifts.append(across @ step.velocity[3:])
         noise.append([step.ray @ covariance[:3, :3] @ step.ray, np.trace(across @ covariance[3:, 3:]) / 2])
-    usual_turn = float(np.median([np.linalg.norm(step.twist[:3]) for step in told]))
+    usual_turn = float(np.median([np.linalg.norm(step.velocity[:3]) for step in told]))
     usual_shift = float(np.median([np.linalg.norm(shift) for shift in shifts]))
     noise = np.median(noise, axis=0)
     gaps = np.array([step.depth_gap for step in told])
     gaps = gaps[np.isfinite(gaps)]
     return _Strength(
-        turn=_change(np.diff(turns), noise[0], LEAST_TURN + TURN_SHARE * usual_turn),
-        shift=_change(np.diff(shifts, axis=0), noise[1], LEAST_SHIFT * distance + SHIFT_SHARE * usual_shift),
+        turn=_change(np.array(turns)[:, None], apart, noise[0], LEAST_TURN + TURN_SHARE * usual_turn),
+        shift=_change(np.array(shifts), apart, noise[1], LEAST_SHIFT * distance + SHIFT_SHARE * usual_shift),
         gain=max(LEAST_STEP, 1.4826 * float(np.median(np.abs(gaps)))) if len(gaps) else LEAST_STEP,
     )
 
 
-def _change(differences: np.ndarray, noise: float, least: float) -> float:
-    """Spread of differences between neighbouring measurements beyond their noise (a variance), robustly."""
+def _change(measured: np.ndarray, apart: np.ndarray, noise: float, least: float) -> float:
+    """Spread of the change within a usual step of what was measured (K, C), beyond noise (a variance), robustly.
+
+    Change is that of a random walk: its variance grows with the time between measurements, ``apart`` (K - 1,).
+    """
+    differences = np.diff(measured, axis=0) / np.sqrt(apart)[:, None]
     if differences.size < 4:
         return least
     spread = 1.4826 * float(np.median(np.abs(differences)))
-    return float(np.sqrt(max(spread**2 - 2 * noise, least**2)))
+    return float(np.sqrt(max(spread**2 - 2 * noise / float(np.median(apart)), least**2)))
 
 
 def _solve(steps: Sequence[Step], depth_sigma: np.ndarray, strength: _Strength, at: np.ndarray) -> np.ndarray:
@@ -165,19 +215,21 @@ def _solve(steps: Sequence[Step], depth_sigma: np.ndarray, strength: _Strength, 
     builder = _Normal(len(at))
     change = np.repeat([strength.turn, strength.shift], 3)
     for k, step in enumerate(steps):
-        own = np.arange(SIZE * k + 1, SIZE * (k + 1))
-        off = at[own] - step.twist
+        own, time = np.arange(SIZE * k + 1, SIZE * (k + 1)), step.duration
+        off = time * at[own] - step.twist
         if step.hessian.any():
             weight = 1 / (1 + off @ step.hessian @ off / 6 / TAIL)
-            builder.add(own, weight * step.hessian, weight * step.hessian @ step.twist)
+            builder.add(own, weight * time**2 * step.hessian, weight * time * step.hessian @ step.twist)
         if np.isfinite(step.depth_gap):
             # What the motion leads to, times the gain here, is what is measured there, times the gain there.
             columns = np.concatenate([own, [SIZE * k, SIZE * (k + 1)]])
-            row, value = np.concatenate([-step.depth_row, [-1.0, 1.0]]), -step.depth_gap - step.depth_row @ step.twist
+            row = np.concatenate([-time * step.depth_row, [-1.0, 1.0]])
+            value = -step.depth_gap - step.depth_row @ step.twist
             builder.add_row(columns, row, value, GAP_SIGMA, at)
         builder.add_row(np.array([SIZE * k, SIZE * (k + 1)]), np.array([-1.0, 1.0]), 0.0, strength.gain, at)
         if k:
-            for i, sigma in enumerate(change):
+            apart = (steps[k - 1].duration + time) / 2
+            for i, sigma in enumerate(change * np.sqrt(apart)):
                 columns = np.array([own[i] - SIZE, own[i]])
                 builder.add_row(columns, np.array([-1.0, 1.0]), 0.0, sigma, at)
     for k, sigma in enumerate(depth_sigma):
