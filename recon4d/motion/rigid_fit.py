@@ -21,6 +21,7 @@ FLOW_SIGMA_PX = 0.25  # of a good flow; residuals are not trusted to be smaller
 SAME_FLOW_PX = 256.0  # pixels that share one error: the flow is found patch by patch
 TURN_SIGMA, SHIFT_SIGMA = 0.5, 0.2  # radians, and share of the depth: what an object may do between two frames
 ROUNDS = 25
+MEDIAN_LENGTH = float(np.sqrt(2 * np.log(2)))  # of errors normal along two axes, in their sigma (Rayleigh's law)
 WIDE_PX = 4.0  # least width of the first round
 SETTLED = 1e-6  # change of the twist, radians and shares of the depth
 
@@ -89,8 +90,8 @@ def fit_rigid(points: Followed, camera: Camera, static: Rigid3) -> RigidFit:
 
 
 def residual_spread(length: np.ndarray) -> float:
-    """Standard deviation per axis, px, of residuals of these lengths (N,), by their median (that of a Rayleigh law)."""
-    return max(FLOW_SIGMA_PX, float(np.median(length)) / 1.1774)
+    """Standard deviation per axis, px, of residuals of these lengths (N,), by their median."""
+    return max(FLOW_SIGMA_PX, float(np.median(length)) / MEDIAN_LENGTH)
 
 
 def _verdict(points: Followed, camera: Camera, static: Rigid3, motion: Rigid3, hessian: np.ndarray) -> RigidFit:

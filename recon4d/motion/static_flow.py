@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from recon4d.geometry.photo_cost import pixel_warp
+from recon4d.motion.rigid_fit import MEDIAN_LENGTH
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
@@ -16,7 +17,6 @@ SAMPLE_EVERY = 5  # pixels, of a grid that tells the cameras' errors
 ROUNDS = 15  # of reweighting
 LEAST_SAMPLES = 50
 LEAST_FLOOR_PX = 0.2  # optical flow is not better than that
-TO_SIGMA = 1 / 1.1774  # the median length of normal errors along two axes is 1.1774 of their sigma
 RIDGE = 1e-6  # of the mean diagonal: motions that cannot be told apart stay small
 
 
@@ -114,7 +114,7 @@ def _robust_fit(system: np.ndarray, seen: np.ndarray) -> np.ndarray:
     for _ in range(ROUNDS):
         left = seen - np.einsum("ncm,m->nc", system, unknowns)
         away = np.linalg.norm(left, axis=-1)
-        weight = 1.0 / (1.0 + (away / max(TO_SIGMA * np.median(away), LEAST_FLOOR_PX)) ** 2)
+        weight = 1.0 / (1.0 + (away / max(np.median(away) / MEDIAN_LENGTH, LEAST_FLOOR_PX)) ** 2)
         normal = np.einsum("n,nci,ncj->ij", weight, system, system)
         normal += RIDGE * np.trace(normal) / len(normal) * np.eye(len(normal))
         unknowns = np.linalg.solve(normal, np.einsum("n,nci,nc->i", weight, system, seen))
@@ -125,7 +125,7 @@ def _floor(left: np.ndarray) -> float:
     """One standard deviation along an axis of errors (N, 2), by their median length."""
     if len(left) == 0:
         return LEAST_FLOOR_PX
-    return max(float(TO_SIGMA * np.median(np.linalg.norm(left, axis=-1))), LEAST_FLOOR_PX)
+    return max(float(np.median(np.linalg.norm(left, axis=-1))) / MEDIAN_LENGTH, LEAST_FLOOR_PX)
 
 
 def without_holes(nearness: np.ndarray, known: np.ndarray) -> np.ndarray:
