@@ -1,6 +1,8 @@
 """What the stage fuse writes of what moves, on a clip whose truth is known."""
 
 import json
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,8 +22,8 @@ from recon4d.scene.scene_flow import SceneFlow
 from recon4d.scene.trajectory import PoseOrigin, View
 from recon4d.scene.transforms import Rigid3
 from recon4d.stages.fuse import FuseOptions
-from recon4d.stages.fuse_moving import write_moving
-from recon4d.workspace import StagePart
+from recon4d.stages.fuse_moving import COUNTS, FrameCount, _read_counts, _summary, _write_counts, write_moving
+from recon4d.workspace import DONE_LIST, StagePart
 
 SIZE, COUNT, UNIT = (160, 120), 10, TRUTH_FROM_SCENE.scale
 CRATE = 1
@@ -211,6 +213,55 @@ def test_at_most_so_many_points_and_the_same_twice(scene, fused, tmp_path):
     assert 0 < len(read_cloud(tmp_path / "moving" / f"{name}.ply")) <= 200
     again = (tmp_path / "scene_flow" / f"{name}.npz").read_bytes()
     assert again == (fused[0] / "scene_flow" / f"{name}.npz").read_bytes()
+
+
+def test_counts_of_frames_with_any_name_come_back(tmp_path):
+    part = StagePart(tmp_path, Silent())
+    (tmp_path / "moving").mkdir()
+    assert _read_counts(part) == {}
+    counts = [FrameCount('a,1 "b"', 10, 3, 0.25), FrameCount("ö;2", 4, 0, 0.75), FrameCount("name", 6, 2, np.nan)]
+    _write_counts(part, counts)
+    back = _read_counts(part)
+    assert list(back) == ['a,1 "b"', "ö;2", "name"]
+    assert back['a,1 "b"'] == counts[0]
+    assert np.isnan(back["name"].flow_error_px)
+    assert _summary(list(back.values())) == {"moving_points": 20, "moving_dropped": 5, "flow_error_px": 0.5}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda t: t[:-3],
+        lambda t: t[: t.rindex(",")],
+        lambda t: t + "000009,1",
+        lambda t: t + '"\0\xff,\n',
+        lambda t: "",
+    ],
+)
+def test_a_damaged_table_of_counts_costs_only_the_frames_it_lost(scene, fused, tmp_path, damage):
+    """As after a kill or on a full disk: everything is marked done, the table is not whole."""
+    for folder in ("moving", "scene_flow"):
+        shutil.copytree(fused[0] / folder, tmp_path / folder)
+    shutil.copy(fused[0] / DONE_LIST, tmp_path)
+    before = (tmp_path / COUNTS).read_text(encoding="utf-8")
+    (tmp_path / COUNTS).write_text(damage(before), encoding="utf-8")
+    assert write_moving(scene, scene.trajectory(), FuseOptions(), StagePart(tmp_path, Silent())) == fused[1]
+    if not damage(before).startswith(before):  # else no frame was lost, and nothing is to be written
+        assert (tmp_path / COUNTS).read_text(encoding="utf-8") == before
+
+
+def test_a_frame_with_a_comma_in_its_name(tmp_path):
+    workspace = fabricate(tmp_path / "scene")
+    (workspace.unit_dir("align") / "scale.json").write_text(json.dumps({"metres_per_unit": None}))
+    names = workspace.trajectory().names
+    renamed = replace(workspace.trajectory(), names=("a,1", *names[1:]))
+    for unit, ending in (("motion", "npz"), ("mesh", "npz"), ("poses/images", "jpg")):
+        folder = workspace.unit_dir(unit)
+        (folder / f"{names[0]}.{ending}").rename(folder / f"a,1.{ending}")
+    for _ in range(2):  # the second resumes
+        part = StagePart(tmp_path / "part", Silent())
+        assert write_moving(workspace, renamed, FuseOptions(), part)["moving_points"] == 0
+    assert (part.path / COUNTS).read_text(encoding="utf-8").splitlines()[1] == '"a,1",0,0,nan'
 
 
 def test_where_nothing_moves_there_are_no_points_and_no_flow(tmp_path):

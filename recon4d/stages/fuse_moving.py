@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import OrderedDict
+from dataclasses import astuple, dataclass, fields
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +16,7 @@ from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import Provenance, SceneDepth
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.scene_flow import SceneFlow
+from recon4d.workspace import write_text
 
 if TYPE_CHECKING:
     from recon4d.motion.followed import MovingFrame
@@ -21,7 +26,17 @@ if TYPE_CHECKING:
     from recon4d.stages.fuse import FuseOptions
     from recon4d.workspace import StagePart, Workspace
 
-COUNTS = "moving/counts.csv"  # name, points, pixels dropped as floaters, median error of reprojection in px
+COUNTS = "moving/counts.csv"
+
+
+@dataclass(frozen=True)
+class FrameCount:
+    """A row of COUNTS."""
+
+    name: str
+    points: int
+    dropped: int  # pixels that were floaters
+    flow_error_px: float  # median error of reprojection, NaN in the last frame and where nothing moves
 
 
 def write_moving(
@@ -46,18 +61,21 @@ def write_moving(
     carrier = Carrier(frames, sightings)
     _write_objects(workspace, trajectory, frames, sightings, paths, part)
     row_of = {name: row for row, name in enumerate(trajectory.names)}
-    items = [f"moving/{name}" for name in trajectory.names]
-    for item in part.pending(items, "steadying what moves"):
-        name = item.partition("/")[2]
+    items = {f"moving/{name}": name for name in trajectory.names}
+    counts = _read_counts(part)
+    uncounted = [item for item, name in items.items() if part.is_done(item) and name not in counts]
+    for item in chain(uncounted, part.pending(list(items), "steadying what moves")):
+        name = items[item]
         layer = moving_layer(row_of[name], frames, len(trajectory), paths, carrier)
         cloud = _cloud(workspace, trajectory, name, layer, frames(row_of[name]), options.max_frame_points)
         _write_frame(part, name, cloud, layer.flow)
-        with open(part.path / COUNTS, "a", encoding="utf-8") as file:
-            file.write(f"{name},{len(cloud)},{layer.dropped},{_flow_error(layer, frames, row_of[name], trajectory)}\n")
+        error = _flow_error(layer, frames, row_of[name], trajectory)
+        counts[name] = FrameCount(name, len(cloud), layer.dropped, error)
+        _write_counts(part, [counts[known] for known in trajectory.names if known in counts])
     return {
         "objects": len(sightings),
         "rigid_objects": sum(seen.is_rigid for seen in sightings.values()),
-        **_counts(part),
+        **_summary([counts[name] for name in trajectory.names]),
     }
 
 
@@ -73,16 +91,37 @@ def _flow_error(layer: MovingLayer, frames: _Frames, row: int, trajectory: Traje
     return float(np.nanmedian(error)) if np.isfinite(error).any() else np.nan
 
 
-def _counts(part: StagePart) -> dict[str, object]:
-    """Numbers of all frames, those of an earlier, interrupted run among them."""
-    lines = (part.path / COUNTS).read_text(encoding="utf-8").splitlines()
-    rows = {name: tuple(map(float, numbers)) for name, *numbers in (line.split(",") for line in lines)}
-    points, dropped, error = np.array(list(rows.values())).T
-    known = error[np.isfinite(error)]
+def _read_counts(part: StagePart) -> dict[str, FrameCount]:
+    """Rows of an earlier, interrupted run by name; none where there was no such run, damaged ones left out."""
+    path, counts = part.path / COUNTS, {}
+    if not path.exists():
+        return counts
+    lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    for line in lines[:-1]:  # what no end of a line follows may have been cut short
+        try:
+            name, points, dropped, error = next(csv.reader([line]))
+            counts[name] = FrameCount(name, int(points), int(dropped), float(error))
+        except (ValueError, csv.Error):  # the titles, or damaged
+            continue
+    return counts
+
+
+def _write_counts(part: StagePart, counts: list[FrameCount]) -> None:
+    """The whole table, with a line of titles, after every frame: a kill leaves the one before."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([field.name for field in fields(FrameCount)])
+    table.writerows(map(astuple, counts))
+    write_text(part.path / COUNTS, text.getvalue())
+
+
+def _summary(counts: list[FrameCount]) -> dict[str, object]:
+    """Numbers of all frames together."""
+    known = [count.flow_error_px for count in counts if np.isfinite(count.flow_error_px)]
     return {
-        "moving_points": int(points.sum()),
-        "moving_dropped": int(dropped.sum()),
-        "flow_error_px": float(np.median(known)) if len(known) else None,
+        "moving_points": sum(count.points for count in counts),
+        "moving_dropped": sum(count.dropped for count in counts),
+        "flow_error_px": float(np.median(known)) if known else None,
     }
 
 
@@ -179,7 +218,7 @@ def _write_objects(
     part: StagePart,
 ) -> None:
     """`objects.json`: where each object is seen, and its pose there where one rigid motion explains it."""
-    scale = json.loads((workspace.unit_dir("align") / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"]
+    scale = workspace.metres_per_unit()
     entries = []
     for label, seen in sorted(sightings.items()):
         rows = sorted(seen.frames)
