@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from recon4d.geometry.neighbours import take_apart
+from recon4d.geometry.greedy_choice import take_apart
 from recon4d.geometry.seen_points import HIDING_RADIUS, not_hidden, projected
 from recon4d.scene.camera import Camera
 from recon4d.scene.sparse import SparseModel

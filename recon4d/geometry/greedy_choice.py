@@ -1,4 +1,4 @@
-"""Choosing some of many that are good and differ from each other."""
+"""Greedy choice of some of many that score well and differ from each other: the frames a frame is compared with."""
 
 from __future__ import annotations
 
