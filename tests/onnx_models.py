@@ -16,8 +16,9 @@ def write_onnx(
     nodes: Sequence[tuple[str, Sequence[str], Sequence[str], dict]],
     constants: dict[str, np.ndarray],
     outputs: dict[str, Sequence[int | str]],
+    data_file: str | None = None,
 ) -> Path:
-    """A model of nodes (operator, inputs, outputs, attributes) on float32 tensors."""
+    """A model of nodes (operator, inputs, outputs, attributes) on float32 tensors; ``data_file`` gets its weights."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     def described(tensors: dict) -> list:
@@ -30,7 +31,9 @@ def write_onnx(
         described(outputs),
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR), path)
+    apart = {"save_as_external_data": True, "convert_attribute": True, "location": data_file, "size_threshold": 0}
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    save(model, path, **(apart if data_file else {}))
     return path
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import InputError, require
+from recon4d.formats.onnx_file import has_external_data
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -37,7 +38,8 @@ class OnnxModel:
 
     Raises:
         MissingDependency: onnxruntime is not installed.
-        InputError: not a readable model, or its inputs are not so many pictures of three channels.
+        InputError: not a readable model, one with weights in other files (the key of a result holds the content of
+            one file), or its inputs are not so many pictures of three channels.
     """
 
     def __init__(self, path: Path, pictures: int) -> None:
@@ -65,6 +67,11 @@ def _open(path: Path) -> onnxruntime.InferenceSession:
     onnxruntime = require("onnxruntime", "onnx")
     if not path.is_file():
         raise InputError(f"motion: there is no model {path}")
+    if has_external_data(path):
+        raise InputError(
+            f"motion: the model {path} keeps weights in other files (external data): save it as one file, with "
+            "onnx.save_model(onnx.load(MODEL), NEW_FILE)"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = WARNINGS_OFF
     try:
