@@ -9,8 +9,10 @@ from onnx_models import write_flow_model, write_onnx
 
 from recon4d.errors import InputError, MissingDependency
 from recon4d.formats.flow_files import write_flo, write_kitti_flow
-from recon4d.geometry.flow_check import checked_flow, resized_flow
+from recon4d.formats.onnx_file import has_external_data
+from recon4d.geometry.flow_check import checked_flow, flow_map, resized_flow
 from recon4d.motion.flow import SOURCES, Frame, open_flow, source_class
+from recon4d.motion.onnx_model import OnnxModel
 
 SHIFT = np.array([5.0, -3.0])
 FRAMES = [("000000", "clip.mp4"), ("000003", "clip.mp4"), ("000006", "clip.mp4")]
@@ -28,6 +30,15 @@ def moved(rgb: np.ndarray, shift: np.ndarray = SHIFT) -> np.ndarray:
 
 
 # -- does it come back ---------------------------------------------------------------------------------------------
+
+
+def test_a_flow_as_a_map_by_hand():
+    flow = np.zeros((2, 3, 2), dtype=np.float16)
+    flow[0, 1], flow[1, 2] = (0.5, -2), (np.nan, 3)
+    x, y = flow_map(flow)
+    assert x.dtype == y.dtype == np.float32
+    np.testing.assert_array_equal(x, [[0, 1.5, 2], [0, 1, -1e6]])
+    np.testing.assert_array_equal(y, [[0, -2, 0], [1, 1, 4]])
 
 
 def test_flow_that_comes_back_stays_and_other_flow_goes():
@@ -239,6 +250,49 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "flow.bin").write_bytes(b"")
     with pytest.raises(InputError, match="no source of optical flow"):
         open_flow(tmp_path / "flow.bin", FRAMES)
+
+
+def scaled(path, factor: float, where: str, data_file: str | None):
+    """A model of one picture that multiplies it with a weight, which is in the place called ``where``."""
+    from onnx import TensorProto, helper
+
+    shape, weight = [1, 3, "h", "w"], np.full((1, 3, 1, 1), factor, dtype=np.float32)
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, weight.shape, weight.tobytes(), raw=True)
+    constant = ("Constant", [], ["w"], {"value": tensor})
+    product = ("Mul", ["picture", "w"], ["out"], {})
+    nodes = [constant, product] if where == "node" else [product]
+    if where == "branch":
+        given = [helper.make_tensor_value_info("w", TensorProto.FLOAT, weight.shape)]
+        made = helper.make_node("Constant", [], ["w"], value=tensor)
+        branch = helper.make_graph([made], "branch", [], given)
+        nodes = [("If", ["yes"], ["w"], {"then_branch": branch, "else_branch": branch}), product]
+    constants = {"graph": {"w": weight}, "node": {}, "branch": {"yes": np.array(True)}}[where]
+    return write_onnx(path, {"picture": shape}, nodes, constants, {"out": shape}, data_file)
+
+
+@pytest.mark.parametrize("where", ["graph", "node", "branch"])
+def test_models_with_weights_in_other_files_are_refused(tmp_path, where):
+    whole = scaled(tmp_path / "whole.onnx", 0.5, where, None)
+    assert not has_external_data(whole)
+    parted = scaled(tmp_path / "parted.onnx", 0.5, where, "weights.bin")
+    assert (tmp_path / "weights.bin").exists()
+    assert has_external_data(parted)
+    OnnxModel(whole, pictures=1)
+    for change in (lambda: None, (tmp_path / "weights.bin").unlink):
+        change()
+        with pytest.raises(InputError, match=r"parted.onnx keeps weights in other files .* as one file") as caught:
+            OnnxModel(parted, pictures=1)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_onnx_file_has_no_weights_elsewhere(tmp_path):
+    parted = scaled(tmp_path / "parted.onnx", 0.5, "graph", "weights.bin").read_bytes()
+    cut = tmp_path / "cut"
+    for content in (b"", b"not a model", b"\xff" * 30, b"\x3a\x7f", b"\x3a", b"\x3b", bytes(50), parted[:20]):
+        cut.write_bytes(content)
+        assert not has_external_data(cut)
+    cut.write_bytes(parted)
+    assert has_external_data(cut)
 
 
 def test_torchscript_models_that_give_no_flow_are_refused(tmp_path):

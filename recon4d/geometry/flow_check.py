@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 RETURN_PX, RETURN_SHARE = 0.5, 0.05
-NEVER = 1e6  # pixels: a way back that leads nowhere
+NEVER = 1e6  # pixels: a way that leads nowhere
+
+
+def flow_map(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns x and rows y (H, W) float32 of where a flow leads, as `cv2.remap` takes them: the first pixel is at 0.
+
+    Where the flow (H, W, 2) is NaN they are far outside of any picture.
+    """
+    height, width = flow.shape[:2]
+    x = np.nan_to_num(flow[..., 0] + np.arange(width), nan=-NEVER).astype(np.float32)
+    y = np.nan_to_num(flow[..., 1] + np.arange(height)[:, None], nan=-NEVER).astype(np.float32)
+    return x, y
 
 
 def checked_flow(
@@ -27,9 +38,8 @@ def checked_flow(
     forward = np.ascontiguousarray(forward, dtype=np.float32)
     # NaN would take pixels with it of which it has no part: a weight of 0 times NaN is NaN.
     back = np.nan_to_num(np.asarray(backward, dtype=np.float32), nan=NEVER)
-    column = np.nan_to_num(forward[..., 0] + np.arange(forward.shape[1]), nan=-NEVER).astype(np.float32)
-    row = np.nan_to_num(forward[..., 1] + np.arange(forward.shape[0])[:, None], nan=-NEVER).astype(np.float32)
-    returned = cv2.remap(back, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(NEVER,) * 2)
+    x, y = flow_map(forward)
+    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(NEVER,) * 2)
     error = np.linalg.norm(forward + returned, axis=-1)
     sure = error < return_px + return_share * np.linalg.norm(forward, axis=-1)  # False for NaN
     return np.where(sure[..., None], forward, np.float32(np.nan))

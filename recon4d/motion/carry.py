@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from recon4d.geometry.flow_check import flow_map
 from recon4d.geometry.static_look import patch_difference
 from recon4d.motion.outline import outlined
 
@@ -23,8 +24,7 @@ def carried_numbers(numbers: np.ndarray, flow: np.ndarray, rgb: np.ndarray, rgb_
         rgb, rgb_there: (H, W, 3), (h, w, 3) uint8 pictures.
     """
     known = np.isfinite(flow).all(axis=-1)
-    x = np.nan_to_num(flow[..., 0] + np.arange(flow.shape[1]), nan=-1e6).astype(np.float32)
-    y = np.nan_to_num(flow[..., 1] + np.arange(flow.shape[0])[:, None], nan=-1e6).astype(np.float32)
+    x, y = flow_map(flow)
     there = cv2.remap(numbers, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     seen = cv2.remap(rgb_there, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
     alike = patch_difference(rgb.astype(np.float32), seen, (0,), WINDOW_PX) < ALIKE

@@ -1,25 +1,19 @@
-"""Optical flow by OpenCV's DIS (Kroeger et al., ECCV 2016): no weights, a few milliseconds a pair."""
+"""Optical flow by OpenCV's DIS: what is taken where nobody gives another one."""
 
 from __future__ import annotations
-
-import threading
 
 import cv2
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.geometry.dense_flow import LEAST_PX, dis_flow
 from recon4d.motion.flow import Frame, flow_of_equals
-
-LEAST_PX = 16  # of a picture's shorter side: two of its patches
 
 
 class DisFlow:
     """Flow between any two pictures."""
 
     on_any_pictures = True
-
-    def __init__(self) -> None:
-        self._own = threading.local()  # OpenCV's object holds buffers of the call
 
     def knows(self, source: str, target: str) -> bool:
         return True
@@ -32,10 +26,8 @@ class DisFlow:
                     f"motion: frame {frame.name} has {width}x{height} pixels, too small for optical flow: "
                     f"{LEAST_PX} on either side are needed"
                 )
-        return flow_of_equals(self._estimate, source, target)
+        return flow_of_equals(_estimate, source, target)
 
-    def _estimate(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        if not hasattr(self._own, "dis"):
-            self._own.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (source, target)]
-        return self._own.dis.calc(*greys, None)
+
+def _estimate(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return dis_flow(*(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (source, target)))

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from recon4d.geometry.flow_check import flow_map
 from recon4d.geometry.smooth_solver import solve
 from recon4d.motion.evidence import FrameEvidence
 
@@ -61,9 +62,7 @@ def frame_label(
 
 def along_flow(grid: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values (H, W) float32 where the flow leads, and 1 where it leads somewhere; else both are 0."""
-    height, width = flow.shape[:2]
-    x = np.nan_to_num(flow[..., 0] + np.arange(width), nan=-1e6).astype(np.float32)
-    y = np.nan_to_num(flow[..., 1] + np.arange(height)[:, None], nan=-1e6).astype(np.float32)
+    x, y = flow_map(flow)
     inside = (x >= 0) & (y >= 0) & (x <= grid.shape[1] - 1) & (y <= grid.shape[0] - 1)
     read = cv2.remap(grid.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.where(inside, read, np.float32(0)), inside.astype(np.float32)

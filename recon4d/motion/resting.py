@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from recon4d.geometry.flow_check import flow_map
 from recon4d.geometry.static_look import patch_difference
 from recon4d.motion.static_flow import Look, static_flow
 
@@ -61,21 +62,15 @@ def rests_there(frame: Look, with_object: Look, without: Look, mask: np.ndarray,
 
 def _difference(own: np.ndarray, other: Look, flow: np.ndarray, around: np.ndarray) -> np.ndarray:
     """(H, W) grey levels, under one gain for the picture."""
-    x, y = _places(flow)
+    x, y = flow_map(flow)
     seen = cv2.remap(cv2.GaussianBlur(other.rgb, (0, 0), 1.0), x, y, cv2.INTER_LINEAR).astype(np.float32)
     gain = np.median(own[around]) / max(float(np.median(seen[around])), 1.0) if around.any() else 1.0
     return patch_difference(own, np.float32(gain) * seen, SHIFTS, WINDOW_PX)
 
 
-def _places(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    x = np.nan_to_num(flow[..., 0] + np.arange(flow.shape[1]), nan=-1e6).astype(np.float32)
-    y = np.nan_to_num(flow[..., 1] + np.arange(flow.shape[0])[:, None], nan=-1e6).astype(np.float32)
-    return x, y
-
-
 def _read(other: Look, flow: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the flow leads: the mask (bool), inverse depth, and whether that is inside the picture."""
-    x, y = _places(flow)
+    x, y = flow_map(flow)
     covered = cv2.remap(mask.astype(np.uint8), x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0
     near = cv2.remap(other.nearness, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
     height, width = mask.shape

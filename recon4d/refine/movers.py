@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from recon4d.geometry.flow_check import checked_flow
+from recon4d.geometry.dense_flow import LEAST_PX, dis_flow
+from recon4d.geometry.flow_check import checked_flow, flow_map
 from recon4d.refine.frame import Problem
 from recon4d.refine.terms import Opinion
 
 HELD_SIGMA, HELD_CHANCE = 0.02, 0.97  # of the prior where it moves
 TEMPORAL_SIGMA, TEMPORAL_CHANCE = 0.02, 0.8  # of the mean of the frames before and after
-LEAST_PX = 16  # of a picture's shorter side
 ONE_SURFACE = 0.1  # of x, between the frames before and after
 
 
@@ -49,20 +49,12 @@ def temporal_opinion(greys: Sequence[np.ndarray], before: np.ndarray, after: np.
     previous, own, following = (np.nan_to_num(grey).clip(0, 255).astype(np.uint8) for grey in greys)
     seen, sure = [], np.ones(own.shape, dtype=bool)
     for other, x in ((previous, before), (following, after)):
-        there = _flow(own, other)
-        sure &= np.isfinite(checked_flow(there, _flow(other, own))[..., 0])
-        column, row = there[..., 0] + np.arange(own.shape[1]), there[..., 1] + np.arange(own.shape[0])[:, None]
-        column, row = column.astype(np.float32), row.astype(np.float32)
-        seen.append(cv2.remap(x, column, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan))
+        there = dis_flow(own, other)
+        sure &= np.isfinite(checked_flow(there, dis_flow(other, own))[..., 0])
+        place = flow_map(there)
+        seen.append(cv2.remap(x, *place, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan))
     with np.errstate(invalid="ignore"):
         sure &= np.abs(seen[0] - seen[1]) < ONE_SURFACE  # False where either has no depth
     mean = np.where(sure, 0.5 * (seen[0] + seen[1]), 0).astype(np.float32)
     chance = np.where(sure, np.float32(TEMPORAL_CHANCE), np.float32(0))
     return Opinion(mean, np.full_like(mean, TEMPORAL_SIGMA), chance)
-
-
-def _flow(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(h, w, 2) float32 displacement of every pixel, pixels."""
-    import cv2
-
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(source, target, None)
