@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from motion_scenes import HEIGHT, WIDTH, Planes
 
-from recon4d.motion.objects import REMEMBERED, SHOWN_FRAMES, Tracker
+from recon4d.errors import InputError
+from recon4d.motion import objects
+from recon4d.motion.nearest_number import nearest_number
+from recon4d.motion.objects import REMEMBERED, SHOWN_FRAMES, Track, Tracker
 from recon4d.motion.resting import mask_at_rest, rests_there
 
 NAN_FLOW = np.full((HEIGHT, WIDTH, 2), np.nan, dtype=np.float32)
@@ -88,6 +91,40 @@ def test_frames_that_show_an_object_are_counted():
     planes = Planes(squares=[(20, 60, 12, 1, 1)])
     _, tracker = followed(planes, 5)
     assert tracker.shown_frames(tracker.numbering(HEIGHT * WIDTH)) == {1: 5}
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_numbers_spread_to_the_nearest_pixels(dtype):
+    numbers = np.zeros((3, 7), dtype=dtype)
+    numbers[1, 1], numbers[1, 6] = 300, 7
+    found = nearest_number(numbers)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, np.tile(np.repeat([300, 7], [4, 3]), (3, 1)))
+    assert nearest_number(np.zeros_like(numbers)).max() == 0
+
+
+def test_parts_beyond_sixteen_bits_keep_their_numbers():
+    planes, tracker = Planes(squares=[(10, 60, 12, 0, 3), (48, 80, 12, -2, -2)]), Tracker()
+    tracker.tracks.update({number: Track(number, [-99]) for number in range(1, 65536)})  # long out of sight
+    for frame in range(SHOWN_FRAMES):
+        mask = planes.mask(frame)
+        to_before = planes.true_flow(frame, frame - 1) if frame else NAN_FLOW
+        numbers = tracker.add(frame, planes.look(frame), mask, mask.astype(float), NAN_FLOW, to_before)
+        assert [set(np.unique(numbers[planes.square(k, frame)])) for k in range(2)] == [{65536}, {65537}]
+    tracker.tracks = {number: tracker.tracks[number] for number in (65536, 65537)}
+    assert tracker.numbering(HEIGHT * WIDTH) == {65536: 1, 65537: 2}
+
+
+def test_more_movers_than_can_be_numbered_are_refused(monkeypatch):
+    assert objects.MOST_OBJECTS == 65535
+    monkeypatch.setattr(objects, "MOST_OBJECTS", 2)
+    tracker = Tracker()
+    for number in range(1, 4):
+        tracker.tracks[number] = Track(number, [0], [100], [1.0], told=True)
+    with pytest.raises(InputError, match="motion: 3 objects move, 2 can be numbered"):
+        tracker.numbering(100)
+    del tracker.tracks[1]
+    assert tracker.numbering(100) == {2: 1, 3: 2}
 
 
 # -- at rest ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from recon4d.errors import InputError
+from recon4d.geometry.flow_check import flow_map
+from recon4d.motion.nearest_number import nearest_number
 from recon4d.motion.static_flow import Look
 
 LEAST_SHARE = 0.0003  # of the picture: smaller parts are noise
@@ -22,6 +25,7 @@ TOLD_SHARE = 0.5  # of its pixels in some frame that a user's mask covers: then 
 NEAR_PX, NEAR_SHARE = 2.0, 0.5  # parts touch; parts lie within this share of the larger one's root of area
 FRAGMENT = 0.25  # of the larger one's area: smaller parts that move along with it belong to it
 TOGETHER = 0.6  # of the frames of the shorter one
+MOST_OBJECTS = np.iinfo(np.uint16).max  # that `object_id` of `FrameMotion` can tell apart
 SAME_MOTION, SAME_MOTION_PX = 0.35, 0.5  # relative difference of motion, and pixels
 
 
@@ -35,7 +39,7 @@ class Track:
     shown: list[float] = field(default_factory=list)  # share of pixels whose motion the pictures show
     off: list[np.ndarray] = field(default_factory=list)  # (2,) mean flow beyond a static surface's, pixels; or NaN
     place: np.ndarray | None = None  # (3,) middle in the world, when last seen
-    moves: np.ndarray | None = None  # (3,) per frame
+    moves: np.ndarray | None = None  # (3,) scene units a frame: frames count as evenly spaced in time
     told: bool = False  # a mask of the user's says that it is none of the static scene
 
     @property
@@ -50,7 +54,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.tracks: dict[int, Track] = {}
-        self._last: np.ndarray | None = None  # (H, W) uint16 numbers in the frame before
+        self._last: np.ndarray | None = None  # (H, W) int32 numbers in the frame before
         self._touching: dict[tuple[int, int], int] = defaultdict(int)  # frames
         self._near: dict[tuple[int, int], int] = defaultdict(int)
 
@@ -64,7 +68,7 @@ class Tracker:
         to_before: np.ndarray,
         told: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Number the parts of a frame's mask: (H, W) uint16, 0 where nothing moves.
+        """Number the parts of a frame's mask: (H, W) int32, 0 where nothing moves.
 
         Args:
             row: of the frame; one more than that of the call before.
@@ -74,7 +78,7 @@ class Tracker:
             to_before: (H, W, 2) flow to the frame before, pixels, NaN where it is not known.
             told: (H, W) bool, what a mask of the user's takes out of the static scene, if there is one.
         """
-        numbers = np.zeros(mask.shape, dtype=np.uint16)
+        numbers = np.zeros(mask.shape, dtype=np.int32)
         carried = self._carried(to_before, mask)
         _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
         order = np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable") + 1
@@ -85,7 +89,7 @@ class Tracker:
             pixels = parts == part
             known = self._known(carried, pixels)
             if len(known) > 1:
-                numbers[pixels] = _nearest_number(carried, pixels, known)[pixels]
+                numbers[pixels] = nearest_number(np.where(pixels & np.isin(carried, known), carried, 0))[pixels]
                 continue
             number = known[0] if known else self._remembered(row, look, pixels, used) or self._new()
             used.add(number)
@@ -102,6 +106,9 @@ class Tracker:
 
         Args:
             size: pixels of a picture of working size.
+
+        Raises:
+            InputError: more objects than what is written can number.
         """
         parent = self._merged()
         members: dict[int, list[Track]] = defaultdict(list)
@@ -113,6 +120,11 @@ class Tracker:
             counts = whole.is_mover and (whole.told or max(whole.areas) >= LARGEST_AT_LEAST * size)
             following += counts
             final |= {track.number: following if counts else 0 for track in group}
+        if following > MOST_OBJECTS:
+            raise InputError(
+                f"motion: {following} objects move, {MOST_OBJECTS} can be numbered: give the recording in parts "
+                "(--frames.start, --frames.end)"
+            )
         return final
 
     def shown_frames(self, final: dict[int, int]) -> dict[int, int]:
@@ -125,13 +137,15 @@ class Tracker:
     # -- one frame -------------------------------------------------------------------------------------------------
 
     def _carried(self, to_before: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """(H, W) uint16 numbers of the frame before, brought along the flow; 0 where there is none."""
+        """(H, W) int32 numbers of the frame before, brought along the flow; 0 where there is none."""
         if self._last is None:
-            return np.zeros(mask.shape, dtype=np.uint16)
-        x = np.nan_to_num(to_before[..., 0] + np.arange(mask.shape[1]), nan=-1e6).astype(np.float32)
-        y = np.nan_to_num(to_before[..., 1] + np.arange(mask.shape[0])[:, None], nan=-1e6).astype(np.float32)
-        carried = cv2.remap(self._last, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-        return np.where(mask, carried, 0).astype(np.uint16)
+            return np.zeros(mask.shape, dtype=np.int32)
+        # OpenCV reads no whole numbers of 32 bits; float32 holds those up to 2^24.
+        last = self._last.astype(np.float32)
+        carried = cv2.remap(
+            last, *flow_map(to_before), cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+        )
+        return np.where(mask, carried, 0).astype(np.int32)
 
     def _known(self, carried: np.ndarray, pixels: np.ndarray) -> list[int]:
         """The objects a part goes on from, the one with most pixels first."""
@@ -248,17 +262,6 @@ def _joined(group: list[Track]) -> Track:
         whole.areas.append(sum(areas))
         whole.shown.append(float(np.average([track.shown[k] for track, k in there], weights=areas)))
     return whole
-
-
-def _nearest_number(carried: np.ndarray, pixels: np.ndarray, known: list[int]) -> np.ndarray:
-    """(H, W) uint16: for pixels of a part the number of the nearest carried pixel of these objects."""
-    seeds = pixels & np.isin(carried, known)
-    _, index = cv2.distanceTransformWithLabels(
-        (~seeds).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    number_of = np.zeros(index.max() + 1, dtype=np.uint16)
-    number_of[index[seeds]] = carried[seeds]
-    return number_of[index]
 
 
 def _middle_in_world(look: Look, pixels: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from recon4d.geometry.smooth_solver import solve
 from recon4d.motion.labels import colour_springs
+from recon4d.motion.nearest_number import nearest_number
 
 INSIDE, OUTSIDE = 5 / 640, 3 / 640  # of the longer side: so far from the coarse outline the label is certain
 CERTAIN, LEFT = 100.0, 0.002  # weights of what is certain and of the coarse label in the band
@@ -117,11 +118,4 @@ def numbered(label: np.ndarray, numbers: np.ndarray, threshold: float) -> np.nda
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     kept = np.unique(parts[mask & (seeds > 0)])
     mask &= np.isin(parts, kept[kept > 0])
-    if not mask.any():
-        return np.zeros((height, width), dtype=np.uint16)
-    _, index = cv2.distanceTransformWithLabels(
-        (seeds == 0).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    number_of = np.zeros(index.max() + 1, dtype=np.uint16)
-    number_of[index[seeds > 0]] = seeds[seeds > 0]
-    return np.where(mask, number_of[index], 0).astype(np.uint16)
+    return np.where(mask, nearest_number(seeds), 0).astype(np.uint16)
