@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from motion_scenes import texture
-from onnx_models import write_segmentation_model
+from onnx_models import write_onnx, write_segmentation_model
 from poses_scenes import workspace_with
 from true_scene import TRUTH_FROM_SCENE, Made, posed_scene, publish
 
+from recon4d import cli, pipeline
 from recon4d.errors import InputError, OptionsError
 from recon4d.evaluation.mask_scores import pooled_mask_scores
 from recon4d.formats.arrays import read_arrays, write_scene_depth
@@ -67,9 +68,11 @@ def drawn(moves: bool = True, count: int = COUNT) -> list[np.ndarray]:
     return pictures
 
 
-def tripod(root: Path, pictures: list[np.ndarray], masks: list[np.ndarray] | None = None) -> Workspace:
+def tripod(
+    root: Path, pictures: list[np.ndarray], masks: list[np.ndarray] | None = None, names: list[str] | None = None
+) -> Workspace:
     """A scene of a camera that stands still before a wall 4 units away."""
-    workspace = workspace_with(root, pictures, masks=masks)
+    workspace = workspace_with(root, pictures, masks=masks, names=names)
     run_poses(workspace, TRIPOD)
 
     def align(folder: Path) -> None:
@@ -369,6 +372,26 @@ def test_a_folder_without_flow_of_these_frames_is_refused(again, tmp_path):
     (tmp_path / "flow").mkdir()
     with pytest.raises(InputError, match="none of the 0 flow files"):
         motion.run(again, MotionOptions(flow=tmp_path / "flow"))
+
+
+def test_a_model_with_weights_in_another_file_is_refused(again, tmp_path):
+    one = {"picture": [1, 3, "h", "w"]}
+    weights = {"w": np.ones((1, 3, 1, 1), dtype=np.float32)}
+    out = {"out": [1, 1, "h", "w"]}
+    model = write_onnx(tmp_path / "m.onnx", one, [("Conv", ["picture", "w"], ["out"], {})], weights, out, "w.bin")
+    with pytest.raises(InputError, match="keeps weights in other files"):
+        motion.run(again, MotionOptions(segmentation=model))
+    assert again.record("motion") is None
+
+
+def test_commas_and_spaces_in_the_names_of_frames(sliding, tmp_path):
+    names = [f"a, wall,{i}" for i in range(COUNT)]
+    workspace = tripod(tmp_path / "scene", drawn(), names=names)
+    pipeline.record_options(workspace, pipeline.Options(), tmp_path / "photos")
+    assert cli.main(["motion", str(workspace.root)]) == 0
+    assert [item["names"] for item in objects(workspace)] == [names]
+    for name, other in zip(names, sliding.trajectory().names):
+        np.testing.assert_array_equal(workspace.motion(name).object_id, sliding.motion(other).object_id)
 
 
 # -- short clips, and the second pass --------------------------------------------------------------------------------
