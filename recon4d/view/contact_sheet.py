@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.formats.pictures import write_picture
-from recon4d.geometry.meshing import grid_normals, well_joined
+from recon4d.geometry.fusion import frame_points
 from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import DepthMesh
@@ -133,11 +133,9 @@ def _true_depths(truth: Callable[[str], np.ndarray], depths: dict[str, np.ndarra
 
 def _seen_points(workspace: Workspace, view: View) -> PointCloud:
     """What a frame itself sees, still or moving: the pixels of its surface in the world."""
-    mesh = workspace.depth_mesh(view.name)
-    in_cam, shown = view.camera.unproject(mesh.surface.depth.astype(np.float64)), mesh.surface.valid & well_joined(mesh)
-    world_from_cam = view.cam_from_world.inverse()
-    normals = grid_normals(in_cam, mesh)[shown] @ world_from_cam.rotation.T
-    return PointCloud(world_from_cam @ in_cam[shown], workspace.picture(view.name)[shown], normals)
+    seen = frame_points(view, workspace.depth_mesh(view.name))
+    shown = seen.usable
+    return PointCloud(seen.points[shown], workspace.picture(view.name)[shown], seen.normals[shown])
 
 
 def _only(trajectory: Trajectory, name: str) -> Trajectory:
