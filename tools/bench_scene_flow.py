@@ -6,6 +6,8 @@
 SCENE has been made up to fuse from the clip of that folder. Displacements are compared in the axes of each frame's
 camera, under one scale for the clip: the median of true over estimated depth where nothing moves. Only pixels that are
 of the object in truth count, whatever the scene takes them for; a displacement that is not known counts as none.
+The mean error vector is the mean over all pixels and frames in the axes of the cameras: its length tells of errors that
+do not cancel. The length ratio is the median over pixels of estimated over true length of the displacement.
 
 Rows: `prior + flow` is X'(p + flow) - X(p) of the refined depth, with nothing done about its errors (where the flow or
 the depth is not known the pixel is left out, so it is scored on its better pixels); `cameras` is the true motion as our
@@ -31,6 +33,7 @@ from recon4d.formats.trajectories import read_tum
 from recon4d.scene.transforms import Rigid3
 
 MILLIMETRES = 1000.0
+MOVES_MM = 1.0  # a true displacement that is shorter has no length to compare with
 SAME_SURFACE = 0.01  # of depth: a followed point that is off by more is hidden
 
 
@@ -103,7 +106,7 @@ class Frames:
 
 
 def flow_errors(frames: Frames) -> dict[str, dict[int, list[np.ndarray]]]:
-    """Row -> object -> per frame (N, 4): the error, mm, camera axes, and the length of the true displacement."""
+    """Row -> object -> per frame (N, 5), mm: the error, camera axes, and the true and estimated length."""
     found = {row: defaultdict(list) for row in ("ours", "prior + flow", "nothing moves", "cameras")}
     names = frames.trajectory.names
     for name, after in itertools.pairwise(names):
@@ -128,7 +131,8 @@ def flow_errors(frames: Frames) -> dict[str, dict[int, list[np.ndarray]]]:
                 "cameras": (frames.scale * seen - points, None),
             }
             for row, (estimate, chosen) in rows.items():
-                error = np.column_stack([estimate - in_camera, length]) * MILLIMETRES
+                estimated = np.linalg.norm(estimate, axis=1)
+                error = np.column_stack([estimate - in_camera, length, estimated]) * MILLIMETRES
                 found[row][int(label)].append(error if chosen is None else error[chosen])
     return found
 
@@ -276,8 +280,8 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, required=True)
     arguments = parser.parse_args()
     frames = Frames(arguments.scene, arguments.truth)
-    print("| object | row | EPE mean mm | median | along the ray | bias of length | true length |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| object | row | EPE mean mm | median | along the ray | mean error vector | true length | length ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row, objects in flow_errors(frames).items():
         everything = [error for errors in objects.values() for error in errors]
         for label, errors in [*objects.items(), ("all", everything)]:
@@ -296,9 +300,15 @@ def main() -> None:
 
 
 def _flow_cells(errors: list[np.ndarray]) -> list[str]:
-    """Mean and median over pixels of the error, of its part along the ray; mean of the frames' medians of the rest."""
+    """Over pixels of (N, 5) as in `flow_errors`, mm.
+
+    Mean and median length of the error, mean of its part along the ray, length of the mean error vector, mean true
+    length; and the median ratio of estimated to true length, NaN where nothing moves.
+    """
     error = np.concatenate(errors)
     length = np.linalg.norm(error[:, :3], axis=1)
+    moves = error[:, 3] > MOVES_MM
+    ratio = np.median(error[moves, 4] / error[moves, 3]) if moves.any() else np.nan
     numbers = (
         length.mean(),
         np.median(length),
@@ -306,7 +316,7 @@ def _flow_cells(errors: list[np.ndarray]) -> list[str]:
         np.linalg.norm(error[:, :3].mean(axis=0)),
         error[:, 3].mean(),
     )
-    return [f"{number:.1f}" for number in numbers]
+    return [*(f"{number:.1f}" for number in numbers), f"{ratio:.2f}"]
 
 
 if __name__ == "__main__":
