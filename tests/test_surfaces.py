@@ -1,11 +1,10 @@
-"""Resampling, silhouettes, normals, voxels."""
+"""Resampling, silhouettes, normals."""
 
 import numpy as np
 import pytest
 
 from recon4d.geometry.meshing import cut_silhouettes, grid_normals, well_joined
 from recon4d.geometry.resample import resize_grid, sample_grid
-from recon4d.geometry.voxels import VoxelMerger
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import SceneDepth
 
@@ -81,38 +80,3 @@ def test_lone_pixel_floats():
     depth[15, 20] = 3.0
     mesh = cut_silhouettes(surface(depth), CAMERA, 1.04, 4.0)
     assert well_joined(mesh).sum() == 30 * 40 - 1
-
-
-def test_voxel_mean_by_hand():
-    merger = VoxelMerger(1.0, columns=1)
-    merger.add(
-        np.array([[0.2, 0.2, 0.2], [0.4, 0.2, 0.2], [-0.5, 0, 0]]),
-        np.array([1.0, 3.0, 1.0]),
-        np.array([[0.0], [4.0], [9.0]]),
-    )
-    merger.add(np.array([[0.8, 0.2, 0.2]]), np.array([4.0]), np.array([[1.0]]))
-    points, weights, frames, columns = merger.result()
-    assert weights.tolist() == [1.0, 8.0]  # the voxel below zero comes first
-    assert frames.tolist() == [1, 2]
-    np.testing.assert_allclose(points[1], [(0.2 + 3 * 0.4 + 4 * 0.8) / 8, 0.2, 0.2])
-    np.testing.assert_allclose(columns[:, 0], [9.0, (0 + 12 + 4) / 8])
-
-
-def test_voxels_do_not_depend_on_the_order_of_frames():
-    rng = np.random.default_rng(0)
-    frames = [(rng.normal(size=(500, 3)), rng.uniform(0.5, 1, 500), rng.normal(size=(500, 2))) for _ in range(4)]
-    results = []
-    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        merger = VoxelMerger(0.3, 2)
-        for i in order:
-            merger.add(*frames[i])
-        results.append(merger.result())
-    for one, other in zip(*results):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-
-
-def test_voxels_far_from_the_origin_keep_their_precision():
-    merger = VoxelMerger(0.01, columns=0)
-    point = np.array([[4321.1234567, -0.0012345, 77.7777777]])
-    merger.add(point, np.ones(1), np.zeros((1, 0)))
-    np.testing.assert_allclose(merger.result()[0], point, rtol=0, atol=1e-8)

@@ -21,9 +21,9 @@ import numpy as np
 from bench_stereo import kitchen as stereo_kitchen
 from bench_stereo import percent, table
 from fuse_rows import Truth, all_points, flickers, on_mesh, open3d_mesh, peak_memory, speeds, true_sightings
+from voxels import VoxelMerger
 
 from recon4d import FuseOptions, Workspace, pipeline
-from recon4d.geometry.voxels import VoxelMerger
 from recon4d.scene.camera import Camera
 from recon4d.stages import fuse
 from recon4d.stages.depth import DepthOptions

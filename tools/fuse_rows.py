@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from stereo_rows import CLOUD_DISTANCES, TRUE_VIEWS, TRUE_VOXEL, _start, _true_poses
+from voxels import VoxelMerger
 
 from recon4d import FuseOptions, Workspace
 from recon4d.evaluation.cloud_scores import refine_similarity, score_cloud
@@ -21,7 +22,6 @@ from recon4d.evaluation.temporal import SPAN, StabilityFrame, surface_flicker
 from recon4d.evaluation.truth import Counting, GridTruth
 from recon4d.geometry.surface_points import SurfacePoints
 from recon4d.geometry.tsdf import Sighting, TsdfVolume
-from recon4d.geometry.voxels import VoxelMerger
 from recon4d.progress import Silent
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import Provenance

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from voxels import VoxelMerger
 
 from recon4d import Workspace
 from recon4d.evaluation.cloud_scores import CloudScores, refine_similarity, score_cloud
@@ -17,7 +18,6 @@ from recon4d.evaluation.temporal import SPAN, StabilityFrame, surface_flicker
 from recon4d.evaluation.trajectory_scores import match_times
 from recon4d.evaluation.truth import Counting, GridTruth
 from recon4d.formats.trajectories import read_tum
-from recon4d.geometry.voxels import VoxelMerger
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import Provenance
 from recon4d.scene.transforms import Rigid3, Sim3
