@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from recon4d.scene.scene_flow import SceneFlow
     from recon4d.scene.sparse import SparseModel
     from recon4d.scene.trajectory import Trajectory
+    from recon4d.scene.transforms import Rigid3
     from recon4d.scene.windows import DepthWindows, OverlapPair
 
 FORMAT = 1  # of the folder's layout; raised when an old folder can no longer be read
@@ -303,6 +304,19 @@ class Workspace:
 
         with self.reading(unit, "scene_depth") as folder:
             return read_scene_depth(folder / f"{name}.npz")
+
+    def metres_per_unit(self) -> float | None:
+        """Size of the world; None where it is not known."""
+        with self.reading("align", "metres_per_unit") as folder:
+            return json.loads((folder / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"]
+
+    def levelled_from_scene(self) -> Rigid3 | None:
+        """The world turned so that z is up; None where up is not known."""
+        from recon4d.scene.transforms import Rigid3
+
+        with self.reading("align", "levelled_from_scene") as folder:
+            matrix = json.loads((folder / "world_up.json").read_text(encoding="utf-8"))["levelled_from_scene"]
+            return None if matrix is None else Rigid3.from_matrix(matrix)
 
     def motion(self, name: str) -> FrameMotion:
         """What moves in a frame."""

@@ -13,11 +13,22 @@ from recon4d.formats.pictures import read_rgb, write_picture
 from recon4d.scene.depth import SceneDepth
 from recon4d.scene.motion import FrameMotion
 from recon4d.stages import fuse
-from recon4d.stages.fuse_static import LEAST_VIEWS, MOST_VIEWS, Survey, choose_sizes
+from recon4d.stages.fuse_static import (
+    EDGE_OF_MOVERS,
+    LEAST_VIEWS,
+    MOST_VIEWS,
+    Survey,
+    choose_sizes,
+    not_static,
+    take_survey,
+)
+from recon4d.stages.working_pictures import rimmed
+from recon4d.view.summary import summary_line
 from recon4d.workspace import StageRecord, Workspace
 
 OPTIONS = fuse.FuseOptions(voxel_size=0.06)
 FRAMES = 6
+LEAST_WALL = 300  # points
 
 
 @pytest.fixture
@@ -122,6 +133,77 @@ def test_unsure_depth_weighs_little(scene):
     assert abs(np.median(wall[:, 2]) - 6.0) < 0.02
 
 
+@pytest.mark.parametrize("sigma", [0.04, 0.08])
+def test_a_wall_of_unsure_depth_that_all_frames_see_is_background(scene, sigma):
+    """Far depth is less sure than near depth everywhere: that is no reason to leave out what is far."""
+    for view in scene.trajectory():
+        path = scene.unit_dir("mesh") / f"{view.name}.npz"
+        mesh = read_depth_mesh(path)
+        surface = mesh.surface
+        in_cam = view.camera.unproject(surface.depth.astype(float))
+        far = (view.cam_from_world.inverse() @ in_cam.reshape(-1, 3))[:, 2].reshape(48, 64) > 5.9
+        valid = surface.valid & ~(far & (np.arange(48)[:, None] < 20))  # so that most of what is seen is near
+        relative = np.where(far, sigma, 0.01)
+        told = SceneDepth(np.where(valid, surface.depth, 0), valid, relative * surface.depth, surface.provenance)
+        right, down = (
+            join & valid & np.roll(valid, -1, axis) for axis, join in ((1, mesh.join_right), (0, mesh.join_down))
+        )
+        write_depth_mesh(path, replace(mesh, surface=told, join_right=right, join_down=down))
+    assert take_survey(scene, scene.trajectory()).sigma < 0.06
+    fuse.run(scene, OPTIONS)
+    points = scene.static_cloud().points.astype(float)
+    assert (np.abs(points[:, 2] - 6.0) < 0.05).sum() > LEAST_WALL
+
+
+def test_the_rim_of_what_moves_grows_with_the_picture(scene):
+    for width, rim in ((64, 1), (640, 3), (1920, 9)):
+        mask = np.zeros((48, width), dtype=bool)
+        mask[20:30, 30:40] = True
+        grown = rimmed(mask, EDGE_OF_MOVERS)
+        assert grown[20 - rim : 30 + rim, 30 - rim : 40 + rim].all()
+        assert grown.sum() == (10 + 2 * rim) ** 2
+    name = scene.trajectory().names[0]
+    move(scene, np.pad(np.ones((10, 10), dtype=bool), ((19, 19), (27, 27))))
+    assert not_static(scene, name, (48, 64)).sum() == 12 * 12
+
+
+class Stopped(Exception):
+    """What a test stops a stage with."""
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_background(scene, monkeypatch):
+    whole = fuse.run(scene, OPTIONS)
+    files = ("static.ply", "static_mesh.ply", "scene.json", "fuse.png")
+    before = {file: (scene.unit_dir("fuse") / file).read_bytes() for file in files}
+    (scene.unit_dir("fuse") / "stage.json").unlink()
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recon4d.stages.fuse_moving.write_moving", stop)
+        with pytest.raises(Stopped):
+            fuse.run(scene, OPTIONS)
+    monkeypatch.setattr("recon4d.stages.fuse_static.make_background", stop)
+    record = fuse.run(scene, OPTIONS)
+    assert record.summary == whole.summary
+    assert before == {file: (scene.unit_dir("fuse") / file).read_bytes() for file in files}
+    assert not (scene.unit_dir("fuse") / fuse.BACKGROUND_TOLD).exists()
+
+
+def test_a_record_of_an_earlier_version_can_still_be_told():
+    told = {"frames": 4, "static_points": 10, "static_triangles": 3, "voxel_size": 0.1, "confirmed_share": 0.5}
+    assert summary_line(StageRecord("fuse", 1, "k", {}, {}, told)).startswith("fuse: background of 10 points")
+    assert summary_line(StageRecord("fuse", 1, "k", {}, {}, {"frames": 4})).startswith("fuse: ")
+
+
+def test_this_version_tells_what_became_of_the_frames(scene):
+    line = summary_line(fuse.run(scene, OPTIONS))
+    assert "% of what stands still is where it is" in line
+    assert "seldom seen" in line
+    assert "0 moving objects with 0 points" in line
+
+
 def test_no_depth_of_its_own_is_said(scene):
     for path in scene.unit_dir("mesh").glob("*.npz"):
         mesh = read_depth_mesh(path)
@@ -137,8 +219,8 @@ def test_nothing_left_says_why(scene):
         surface = mesh.surface
         apart = SceneDepth(1.5**k * surface.depth, surface.valid, surface.sigma, surface.provenance)
         write_depth_mesh(path, replace(mesh, surface=apart))
-    with pytest.raises(FuseError, match=r"seen by fewer than 4.5 views.*--fuse.min-views"):
-        fuse.run(scene, replace(OPTIONS, min_views=100))  # never more than there are: 6, three quarters of them whole
+    with pytest.raises(FuseError, match=r"seen by fewer than 6 frames.*--fuse.min-views"):
+        fuse.run(scene, replace(OPTIONS, min_views=100))  # never more than there are
 
 
 def test_sizes_follow_pixels_sigma_and_length(scene):
@@ -149,9 +231,19 @@ def test_sizes_follow_pixels_sigma_and_length(scene):
     assert sure.band == pytest.approx(3 * sure.voxel)
     unsure = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names, 3.0, 0.6))
     assert (unsure.voxel, unsure.band, unsure.reach) == pytest.approx((0.2, 1.2, 0.6))
-    assert sure.min_weight == 0.75 * LEAST_VIEWS
-    long = choose_sizes(fuse.FuseOptions(), trajectory, Survey(("x",) * 1000, 3.0, 0.01))
-    assert long.min_weight == 0.75 * MOST_VIEWS
+    assert sure.min_views == LEAST_VIEWS
+    long = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names * 100, 3.0, 0.01))
+    assert long.min_views == MOST_VIEWS
+
+
+def test_pixels_are_as_large_as_in_the_frames_that_are_evidence(scene):
+    trajectory = scene.trajectory()
+    first, cameras = trajectory.cameras[0], list(trajectory.cameras)
+    cameras[0] = replace(first, fx=first.fx / 10)  # one odd camera among them
+    sizes = choose_sizes(
+        fuse.FuseOptions(), replace(trajectory, cameras=tuple(cameras)), Survey(trajectory.names, 3.0, 0.01)
+    )
+    assert sizes.voxel == pytest.approx(2 * 3.0 / first.fx)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def readable(volume: TsdfVolume, seen: list[Sighting]) -> tuple[np.ndarray, ...]
     index = np.arange(BLOCK)
     z, y, x = np.meshgrid(index, index, index, indexing="ij")
     places = (BLOCK * volume.blocks[:, None, None, None] + np.stack([x, y, z], axis=-1)) * volume.voxel_size
-    sums = np.zeros((*places.shape[:-1], 3))
+    sums = np.zeros((*places.shape[:-1], 4))
     distance, color = np.zeros(places.shape[:-1]), np.zeros(places.shape)
     for one in seen:
         in_cam = one.cam_from_world @ places.reshape(-1, 3)
@@ -73,6 +73,7 @@ def readable(volume: TsdfVolume, seen: list[Sighting]) -> tuple[np.ndarray, ...]
         sums[..., 0] += (weight * near).reshape(shape)
         sums[..., 1] += (weight * through).reshape(shape)
         sums[..., 2] += (weight * near * one.measured[v, u]).reshape(shape)
+        sums[..., 3] += (near & (weight > 0)).reshape(shape)
         distance += (weight * near * ahead / volume.band).reshape(shape)
         color += (weight * near)[:, None].reshape(*shape, 1) * (one.picture[v, u] * one.gains).reshape(*shape, 3)
     total = np.maximum(sums[..., 0], 1e-12)
@@ -123,7 +124,7 @@ def test_voxel_on_the_axis_by_hand():
     slot = volume.blocks.tolist().index(list(block))
     place = slot, z - BLOCK * 4, 0, 0
     assert volume.tsdf[place] == pytest.approx((1 * 0.05 + 3 * 0.15) / 4 / BAND, abs=1e-5)
-    assert volume.sums[place].tolist() == [4, 0, 4]
+    assert volume.sums[place].tolist() == [4, 0, 4, 2]  # two frames, whatever they weigh
     slot = volume.blocks.tolist().index([0, 0, 4])
     far = slot, 36 - BLOCK * 4, 0, 0  # 1.8: 0.2 ahead of the first, 0.3 ahead of the second, which looks through
     assert volume.sums[far][1] == 3
@@ -136,7 +137,7 @@ def test_pixels_without_depth_or_weight_say_nothing():
     volume, other = volume_of(sighting(half, POSES[0])), volume_of(sighting(depth, POSES[0], weight=0.0))
     assert (other.sums == 0).all()
     assert (volume.sums[..., 0] > 0).any()
-    points = SurfacePoints(volume, volume.judge(0.5, 0.5, BAND, 1), BAND)
+    points = SurfacePoints(volume, volume.judge(1, 0.5, BAND, 1), BAND)
     points.add(sighting(depth, POSES[0]))  # all of it: the left half finds no voxel
     pixels = CAMERA.project(POSES[0] @ points.cloud().points.astype(float))
     assert 36 < pixels[:, 0].min() < 41
@@ -178,9 +179,19 @@ def test_few_views_are_not_enough():
     depth = np.full(CAMERA.shape, 2.0)
     volume = volume_of(sighting(depth, POSES[0]), sighting(depth, POSES[0]))
     assert volume.judge(2, 0.67, 0.1, 1).usable.any()
-    judgement = volume.judge(2.5, 0.67, 0.1, 1)
+    judgement = volume.judge(3, 0.67, 0.1, 1)
     assert not judgement.usable.any()
     assert judgement.lonely > 0
+
+
+def test_frames_count_however_little_they_weigh():
+    depth = np.full(CAMERA.shape, 2.0)
+    unsure = [sighting(depth, POSES[0], weight=0.01)] * 3
+    assert volume_of(*unsure).judge(3, 0.67, 0.1, 1).usable.any()
+    sure = sighting(np.full(CAMERA.shape, 3.0), POSES[0])  # one word of weight 1 outweighs them
+    judgement = volume_of(*unsure, sure).judge(3, 0.67, 0.1, 1)
+    assert not judgement.usable.any()
+    assert judgement.carved > 0
 
 
 def test_small_piece_in_the_air_goes_and_a_large_one_stays():
@@ -207,7 +218,7 @@ def test_points_lie_on_the_plane_they_were_seen_on():
     for k, pose in enumerate(POSES):
         seen.append(sighting(plane_depth(pose, normal, 2.0), pose, 0.5 + 0.1 * k, measured=k > 0))
     volume = volume_of(*seen)
-    judgement = volume.judge(1.0, 0.67, 1.5 * VOXEL, 1)
+    judgement = volume.judge(2, 0.67, 1.5 * VOXEL, 1)
     points = SurfacePoints(volume, judgement, 1.5 * VOXEL)
     for one in seen:
         points.add(one)
@@ -227,7 +238,7 @@ def test_a_point_is_the_weighted_mean_of_its_voxel():
     depth[30, 40] = 2.0  # in the voxel at (0, 0, 2)
     seen = [sighting(depth, Rigid3.identity(), 1.0), sighting(1.005 * depth, Rigid3.identity(), 3.0)]
     volume = volume_of(*seen)
-    points = SurfacePoints(volume, volume.judge(0.5, 0.0, BAND, 1), BAND)
+    points = SurfacePoints(volume, volume.judge(1, 0.0, BAND, 1), BAND)
     for one in seen:
         points.add(one)
     cloud = points.cloud()
@@ -272,7 +283,7 @@ def test_turning_the_world_turns_the_points():
     for pose in (Rigid3.identity(), turn.inverse()):
         seen = sighting(depth, pose)
         volume = volume_of(seen)
-        points = SurfacePoints(volume, volume.judge(0.5, 0.5, 2 * VOXEL, 1), 2 * VOXEL)
+        points = SurfacePoints(volume, volume.judge(1, 0.5, 2 * VOXEL, 1), 2 * VOXEL)
         points.add(seen)
         clouds.append(pose @ points.cloud().points.astype(float))
     np.testing.assert_allclose(clouds[0][:, 2], 2.0, atol=1e-5)

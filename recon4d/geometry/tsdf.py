@@ -8,7 +8,18 @@ import numpy as np
 
 from recon4d.geometry.islands import large_islands
 from recon4d.geometry.mesh_order import in_canonical_order
-from recon4d.geometry.tsdf_kernels import BLOCK, EMPTY, MEASURED, SURFACE, THROUGH, gradients, integrate, rebuild, touch
+from recon4d.geometry.tsdf_kernels import (
+    BLOCK,
+    EMPTY,
+    MEASURED,
+    SURFACE,
+    THROUGH,
+    VIEWS,
+    gradients,
+    integrate,
+    rebuild,
+    touch,
+)
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
@@ -99,7 +110,7 @@ class TsdfVolume:
 
     @property
     def sums(self) -> np.ndarray:
-        """(N, 8, 8, 8, 3) float32: weight at the surface, that passes through, measured part of the first."""
+        """(N, 8, 8, 8, 4) float32: weight at the surface, that passes through, measured part of the first; views."""
         return self._sums[: self.count]
 
     @property
@@ -107,18 +118,18 @@ class TsdfVolume:
         """(N, 8, 8, 8, 3) float32, 0..255 and, where gains are above 1, more."""
         return self._colors[: self.count]
 
-    def judge(self, min_weight: float, min_agreement: float, reach: float, min_island: int) -> Judgement:
+    def judge(self, min_views: float, min_agreement: float, reach: float, min_island: int) -> Judgement:
         """What of the volume is background.
 
         Args:
-            min_weight: of the frames that saw a surface near a voxel.
+            min_views: frames that saw a surface near a voxel, whatever they weigh.
             min_agreement: share of the weight that saw it among that and the weight that looked through, 0..1.
             reach: distance from the surface within which voxels count as at it, scene units.
             min_island: pieces with fewer voxels at the surface go.
         """
         surface, through = self.sums[..., SURFACE], self.sums[..., THROUGH]
         at_surface = (surface > 0) & (np.abs(self.tsdf) * np.float32(self.band) < reach)
-        often = surface >= min_weight
+        often = self.sums[..., VIEWS] >= min_views
         solid = surface >= np.float32(min_agreement) * (surface + through)
         usable = often & solid
         large = large_islands(self.blocks, usable & at_surface, min_island)
@@ -180,7 +191,7 @@ class TsdfVolume:
         for name, shape, dtype in (
             ("_blocks", (3,), np.int32),
             ("_tsdf", CUBE, np.float32),
-            ("_sums", (*CUBE, 3), np.float32),
+            ("_sums", (*CUBE, 4), np.float32),
             ("_colors", (*CUBE, 3), np.float32),
         ):
             grown = np.zeros((rows, *shape), dtype=dtype)

@@ -13,7 +13,7 @@ HALF = 1 << (AXIS_BITS - 1)
 EMPTY = -1  # in a table: no key here
 # 2**64 over the golden ratio, as a signed number. Source: Knuth, The Art of Computer Programming 3, 6.4.
 GOLDEN = -7046029254386353131
-SURFACE, THROUGH, MEASURED = 0, 1, 2  # columns of sums
+SURFACE, THROUGH, MEASURED, VIEWS = 0, 1, 2, 3  # columns of sums
 
 
 @njit(cache=True)
@@ -137,15 +137,15 @@ def integrate(blocks, voxel, cam_from_world, lens, depth, weights, measured, pic
         picture, gains: (H, W, 3) uint8, (3,) float32 its colours are multiplied with.
         band: truncation, scene units.
         tsdf: (N, 8, 8, 8) float32 [z, y, x]: weighted mean of the distance along z in front of the surface over band.
-        sums: (N, 8, 8, 8, 3) float32: weight at the surface, weight that passes through, measured part of the first.
+        sums: (N, 8, 8, 8, 4) float32: weight at the surface, weight that passes through, measured part of the first,
+            and how many frames saw it there, whatever they weigh.
         colors: (N, 8, 8, 8, 3) float32, weighted mean.
 
     Source: Curless and Levoy, SIGGRAPH 1996; Newcombe et al., KinectFusion, ISMAR 2011. There what passes through
     moves the mean; here it is counted apart, so that the mean is that of surfaces alone.
     """
     height, width = depth.shape
-    fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
-    m, edge = cam_from_world, BLOCK * voxel
+    edge, m = BLOCK * voxel, cam_from_world
     for n in prange(len(blocks)):
         bx, by, bz = blocks[n, 0] * edge, blocks[n, 1] * edge, blocks[n, 2] * edge
         x0 = m[0, 0] * bx + m[0, 1] * by + m[0, 2] * bz + m[0, 3]
@@ -166,28 +166,43 @@ def integrate(blocks, voxel, cam_from_world, lens, depth, weights, measured, pic
                     z = zr + voxel * m[2, 0] * i
                     if z <= 0.0:
                         continue
-                    u = fx * (xr + voxel * m[0, 0] * i) / z + cx
-                    v = fy * (yr + voxel * m[1, 0] * i) / z + cy
+                    u = lens[0] * (xr + voxel * m[0, 0] * i) / z + lens[2]
+                    v = lens[1] * (yr + voxel * m[1, 0] * i) / z + lens[3]
                     if u < 0.0 or v < 0.0 or u >= width or v >= height:
                         continue
-                    column, row = int(u), int(v)
-                    seen = depth[row, column]
-                    ahead = seen - z
-                    weight = weights[row, column]
-                    if seen <= 0.0 or ahead < -band or weight <= 0.0:
+                    pixel = int(v), int(u)
+                    ahead = depth[pixel] - z
+                    if depth[pixel] <= 0.0 or ahead < -band or weights[pixel] <= 0.0:
                         continue
                     if ahead > band:
-                        sums[n, k, j, i, THROUGH] += weight
-                        continue
-                    total = sums[n, k, j, i, SURFACE] + weight
-                    share = weight / total
-                    tsdf[n, k, j, i] += share * (np.float32(ahead / band) - tsdf[n, k, j, i])
-                    sums[n, k, j, i, SURFACE] = total
-                    if measured[row, column]:
-                        sums[n, k, j, i, MEASURED] += weight
-                    for c in range(3):
-                        own = np.float32(picture[row, column, c]) * gains[c]
-                        colors[n, k, j, i, c] += share * (own - colors[n, k, j, i, c])
+                        sums[n, k, j, i, THROUGH] += weights[pixel]
+                    else:
+                        said = np.float32(ahead / band), weights[pixel], measured[pixel]
+                        _note((n, k, j, i), said, tsdf, sums)
+                        _paint((n, k, j, i), pixel, weights[pixel], picture, gains, sums, colors)
+
+
+@njit(cache=True)
+def _note(place, said, tsdf, sums):
+    """Enter what a frame says of a voxel near its surface: distance over band, weight, whether it was measured."""
+    distance, weight, measured = said
+    n, k, j, i = place
+    sums[n, k, j, i, SURFACE] += weight
+    tsdf[place] += weight / sums[n, k, j, i, SURFACE] * (distance - tsdf[place])
+    sums[n, k, j, i, VIEWS] += np.float32(1.0)
+    if measured:
+        sums[n, k, j, i, MEASURED] += weight
+
+
+@njit(cache=True)
+def _paint(place, pixel, weight, picture, gains, sums, colors):
+    """Move a voxel's colour towards that of a pixel; its weight is in ``sums`` already."""
+    n, k, j, i = place
+    row, column = pixel
+    share = weight / sums[n, k, j, i, SURFACE]
+    for c in range(3):
+        own = np.float32(picture[row, column, c]) * gains[c]
+        colors[n, k, j, i, c] += share * (own - colors[n, k, j, i, c])
 
 
 @njit(cache=True)

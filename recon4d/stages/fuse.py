@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.progress import Progress
-from recon4d.scene.transforms import Rigid3
 from recon4d.stages.common import check_range, execute
 from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory
 
-VERSION = 2
+VERSION = 3
+BACKGROUND_TOLD = "background.json"  # in the part: numbers of a finished background, for a run that goes on from it
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class FuseOptions:
     """Edge of a background voxel in scene units; without it twice the size of a pixel at the typical depth, or a third
     of the typical sigma of depth where that is more."""
     min_views: int | None = None
-    """Surface that fewer frames see is not background; without it one for each 12 frames of the clip, at least 2 and
-    at most 8."""
+    """Surface that fewer frames see is not background, however sure they are; without it one for each 12 frames of
+    the clip, at least 2 and at most 8."""
     min_agreement: float = 0.67
     """Surface is not background where frames that see it are less than this share of them and those that look through
     it, 0..1."""
@@ -56,30 +56,45 @@ def run(workspace: Workspace, options: FuseOptions, progress: Progress | None = 
 
 
 def _work(workspace: Workspace, options: FuseOptions, part: StagePart) -> dict[str, object]:
-    from recon4d.formats.ply import write_cloud, write_mesh
+    from recon4d.formats.ply import read_cloud
     from recon4d.stages.fuse_moving import write_moving
     from recon4d.stages.fuse_report import write_report
-    from recon4d.stages.fuse_static import make_background
 
-    trajectory = workspace.trajectory()
-    background = make_background(workspace, options, trajectory, part)
-    cloud, mesh, judgement = background.cloud, background.mesh, background.judgement
-    write_cloud(part.path / "static.ply", cloud)
-    if len(mesh.faces) == 0:
+    trajectory, told_in = workspace.trajectory(), part.path / BACKGROUND_TOLD
+    if not (part.is_done("background") and told_in.exists()):
+        told = _write_background(workspace, options, trajectory, part)
+        told_in.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        part.mark_done("background")
+    told = json.loads(told_in.read_text(encoding="utf-8"))
+    if told["static_triangles"] == 0:
         part.warn(
             "fuse: too few views agree for a background mesh; static_mesh.ply is empty, static.ply has the points"
         )
-    write_mesh(part.path / "static_mesh.ply", mesh)
     moving = write_moving(workspace, trajectory, options, part)
     _write_manifest(workspace, trajectory, part)
+    report = write_report(workspace, trajectory, read_cloud(part.path / "static.ply"), part)
+    told_in.unlink()
+    return {"frames": len(trajectory), **told, **moving, **report}
+
+
+def _write_background(
+    workspace: Workspace, options: FuseOptions, trajectory: Trajectory, part: StagePart
+) -> dict[str, object]:
+    """Write `static.ply` and `static_mesh.ply`; returns their part of the record's summary."""
+    from recon4d.formats.ply import write_cloud, write_mesh
+    from recon4d.stages.fuse_static import make_background
+
+    background = make_background(workspace, options, trajectory, part)
+    judgement = background.judgement
+    write_cloud(part.path / "static.ply", background.cloud)
+    write_mesh(part.path / "static_mesh.ply", background.mesh)
     gains = np.array(list(background.gains.values())).reshape(-1, 3)
     return {
-        "frames": len(trajectory),
-        "static_points": len(cloud),
-        "static_triangles": len(mesh.faces),
-        "voxel_size": background.sizes.voxel,
-        "band": background.sizes.band,
-        "min_weight": background.sizes.min_weight,
+        "static_points": len(background.cloud),
+        "static_triangles": len(background.mesh.faces),
+        "voxel_size": float(background.sizes.voxel),
+        "band": float(background.sizes.band),
+        "min_views": background.sizes.min_views,
         "blocks": background.blocks,
         "kept_share": background.kept / max(background.kept + background.left, 1),
         "removed": {
@@ -89,17 +104,12 @@ def _work(workspace: Workspace, options: FuseOptions, part: StagePart) -> dict[s
             "stray_points": background.stray,
         },
         "exposure_spread": float(np.ptp(np.log(gains), axis=0).max()) if len(gains) else 0.0,
-        **moving,
-        **write_report(workspace, trajectory, cloud, part),
     }
 
 
 def _write_manifest(workspace: Workspace, trajectory: Trajectory, part: StagePart) -> None:
     from recon4d.formats.scene_json import write_scene
 
-    align = workspace.unit_dir("align")
-    scale = json.loads((align / "scale.json").read_text(encoding="utf-8"))["metres_per_unit"]
-    up = json.loads((align / "world_up.json").read_text(encoding="utf-8"))["levelled_from_scene"]
-    levelled = None if up is None else Rigid3.from_matrix(np.array(up))
+    scale, levelled = workspace.metres_per_unit(), workspace.levelled_from_scene()
     cameras = "../refine/cameras.json" if workspace.surface_unit() == "refine" else "../poses/cameras.json"
     write_scene(part.path / "scene.json", trajectory, scale, levelled, cameras)

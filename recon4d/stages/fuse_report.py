@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,6 +86,5 @@ def look_from(workspace: Workspace, view: View, cloud: PointCloud, gaps: np.ndar
 
 def _up(workspace: Workspace) -> np.ndarray | None:
     """(3,) upward direction of the world, None where it is not known."""
-    path = workspace.unit_dir("align") / "world_up.json"
-    levelled = json.loads(path.read_text(encoding="utf-8"))["levelled_from_scene"]
-    return None if levelled is None else np.array(levelled)[2, :3]
+    levelled = workspace.levelled_from_scene()
+    return None if levelled is None else levelled.rotation[2]

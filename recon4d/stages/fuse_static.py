@@ -12,6 +12,7 @@ import numpy as np
 from recon4d.errors import FuseError
 from recon4d.scene.depth import Provenance
 from recon4d.scene.trajectory import PoseOrigin
+from recon4d.stages.working_pictures import no_part_of_background
 
 if TYPE_CHECKING:
     from recon4d.geometry.tsdf import Judgement, Sighting, TsdfVolume
@@ -28,7 +29,7 @@ REACH_SIGMAS, REACH_VOXELS = 1.0, 1.5  # points so near to the surface belong to
 FRAMES_PER_VIEW, MOST_VIEWS, LEAST_VIEWS = 12, 8, 2  # without --fuse.min-views one for so many frames of the clip
 MIN_ISLAND = 300  # voxels at the surface: smaller pieces that hang in the air are dropped
 LEAST_WEIGHT = 1e-3  # of a frame's word, however unsure
-EDGE_OF_MOVERS = 3  # pixels around what moves that are not background either: masks are no sharper than that
+EDGE_OF_MOVERS = 3 / 640  # of the longer side, around what moves: not background either, masks are no sharper
 SURVEYED = 24  # frames, evenly chosen, that tell how far and how sure depth is
 LOOK_RADIUS = 1  # pixels around a sparse point whose mean is its colour
 
@@ -44,12 +45,12 @@ class Survey:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Lengths of the background, scene units, and views it needs."""
+    """Lengths of the background, scene units, and the frames that must have seen a surface."""
 
     voxel: float
     band: float
     reach: float
-    min_weight: float
+    min_views: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def make_background(workspace: Workspace, options: FuseOptions, trajectory: Traj
     frames.gains.update(exposure_gains(looks))
     for _, seen in frames.walk(part, "fusing background"):
         volume.add(seen)
-    judgement = volume.judge(sizes.min_weight, options.min_agreement, sizes.reach, MIN_ISLAND)
+    judgement = volume.judge(sizes.min_views, options.min_agreement, sizes.reach, MIN_ISLAND)
     points = SurfacePoints(volume, judgement, sizes.reach)
     for _, seen in frames.walk(part, "gathering points"):
         points.add(seen)
@@ -113,7 +114,7 @@ def _nothing_left(volume: TsdfVolume, judgement: Judgement, sizes: Sizes, frames
         )
     return (
         f"fuse: nothing is left as background of {frames} frames: {judgement.lonely} voxels are seen by fewer than "
-        f"{sizes.min_weight:g} views, {judgement.carved} are seen through, {judgement.islands} hang in the air: "
+        f"{sizes.min_views} frames, {judgement.carved} are seen through, {judgement.islands} hang in the air: "
         "lower --fuse.min-views or --fuse.min-agreement, or check that poses and depth belong to this clip"
     )
 
@@ -155,7 +156,7 @@ def _looks(picture: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> tuple[n
 
 def choose_sizes(options: FuseOptions, trajectory: Trajectory, survey: Survey) -> Sizes:
     """Voxels as fine as pixels and sigma are worth, and what follows from them."""
-    pixel = survey.typical_depth / trajectory.cameras[0].fx
+    pixel = survey.typical_depth / float(np.median([trajectory[name].camera.fx for name in survey.names]))
     voxel = options.voxel_size or max(PIXELS_PER_VOXEL * pixel, survey.sigma / VOXELS_PER_SIGMA)
     views = options.min_views
     if views is None:
@@ -164,8 +165,7 @@ def choose_sizes(options: FuseOptions, trajectory: Trajectory, survey: Survey) -
         voxel=voxel,
         band=max(BAND_SIGMAS * survey.sigma, BAND_VOXELS * voxel),
         reach=max(REACH_SIGMAS * survey.sigma, REACH_VOXELS * voxel),
-        # A view of typical sigma weighs 1, so that this is a number of views; never more than there are.
-        min_weight=0.75 * min(views, len(survey.names)),
+        min_views=min(views, len(survey.names)),
     )
 
 
@@ -219,9 +219,5 @@ def static_pixels(workspace: Workspace, name: str, mesh: DepthMesh) -> np.ndarra
 
 def not_static(workspace: Workspace, name: str, shape: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: pixels that move, or lie beside what does, and those a mask takes out."""
-    import cv2
-
-    kernel = np.ones((2 * EDGE_OF_MOVERS + 1,) * 2, dtype=np.uint8)
-    moving = cv2.dilate(workspace.motion(name).mask.astype(np.uint8), kernel) > 0
-    ignored = workspace.ignored(name)
-    return moving if ignored is None else moving | ignored
+    found = no_part_of_background(workspace, name, EDGE_OF_MOVERS)
+    return np.zeros(shape, dtype=bool) if found is None else found

@@ -21,7 +21,7 @@ from recon4d.refine.votes import Found
 from recon4d.scene.depth import DepthKind
 from recon4d.stages.anchors import MeasuredDepth
 from recon4d.stages.refine_rendered import by_reference, by_rendering, polished, told_by_energy
-from recon4d.stages.working_pictures import WorkingPictures, no_part_of_background, working_size
+from recon4d.stages.working_pictures import WorkingPictures, no_part_of_background, rimmed, working_size
 
 if TYPE_CHECKING:
     from recon4d.depth.multi_view import PosedPicture
@@ -207,7 +207,7 @@ class Walks:
         vote = opinion_of_votes(own, posed(i), [before(j) for j in voters], [posed(j) for j in voters])
         views = [self._found_view(before, j) for j in self.compared(i)]
         problem = self._problem(i, [vote, *self._opinions(i)], views)
-        moving = self.moving(i) | self._rimmed(self._unlike_others(i, own, others, before))
+        moving = self.moving(i) | rimmed(self._unlike_others(i, own, others, before), MOVING_RIM)
         if not moving.any():
             return problem, own.x
         problem = held_at_prior(problem, moving, self._temporal(i, before))
@@ -218,15 +218,7 @@ class Walks:
         ignored = self.pictures.ignored(i)
         if ignored is None:
             return np.zeros(self.pictures.posed(i).camera.shape, dtype=bool)
-        return self._rimmed(ignored)
-
-    @staticmethod
-    def _rimmed(mask: np.ndarray) -> np.ndarray:
-        """A mask (h, w) bool with the pixels around it that are a mixture."""
-        import cv2
-
-        rim = 2 * round(MOVING_RIM * max(mask.shape)) + 1
-        return cv2.dilate(mask.astype(np.uint8), np.ones((rim, rim), dtype=np.uint8)) > 0
+        return rimmed(ignored, MOVING_RIM)
 
     def _unlike_others(self, i: int, own: Found, others: Sequence[int], before: Callable[[int], Found]) -> np.ndarray:
         """(h, w) bool: patches that do not look as other frames do at their depth: movers that nobody has found."""

@@ -92,9 +92,23 @@ def usual_workers(pixels: int, bytes_per_pixel: int) -> int:
     return max(1, min(usable_cores(), memory // 2 // (bytes_per_pixel * pixels)))
 
 
-def no_part_of_background(workspace: Workspace, name: str) -> np.ndarray | None:
-    """(H, W) bool: pixels of a frame that move, or that a mask takes out; None where there are none."""
+def rimmed(mask: np.ndarray, rim: float) -> np.ndarray:
+    """A mask (h, w) bool with the pixels around it up to ``rim`` of the longer side, at least one."""
+    import cv2
+
+    reach = max(1, round(rim * max(mask.shape)))
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, dtype=np.uint8)) > 0
+
+
+def no_part_of_background(workspace: Workspace, name: str, rim: float | None = None) -> np.ndarray | None:
+    """(H, W) bool: pixels of a frame that move, or that a mask takes out; None where there are none.
+
+    Args:
+        rim: so far around what moves, of the longer side, pixels are no background either.
+    """
     ignored, moving = workspace.ignored(name), workspace.motion(name).mask
+    if rim is not None:
+        moving = rimmed(moving, rim)
     if ignored is not None:
         moving = moving | ignored
     return moving if moving.any() else None

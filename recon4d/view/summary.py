@@ -91,14 +91,22 @@ def _export(s: Summary) -> str:
 
 
 def _fuse(s: Summary) -> str:
-    gone = s["removed"]
-    return (
+    if not {"static_points", "static_triangles", "voxel_size"} <= s.keys():
+        return _plain(s)
+    text = (
         f"background of {s['static_points']} points and {s['static_triangles']} triangles in voxels of "
-        f"{s['voxel_size']:.3g}, {100 * s['coverage']:.0f} % of what stands still is where it is; removed: "
-        f"{gone['seen_through']} voxels seen through, {gone['seldom_seen']} seldom seen, "
-        f"{gone['islands'] + gone['stray_points']} hanging in the air; {s['objects']} moving objects with "
-        f"{s['moving_points']} points"
+        f"{s['voxel_size']:.3g}"
     )
+    # Records of earlier versions lack some of what follows.
+    if "coverage" in s:
+        text += f", {100 * s['coverage']:.0f} % of what stands still is where it is"
+    if gone := s.get("removed"):
+        in_the_air = gone["islands"] + gone["stray_points"]
+        text += f"; removed: {gone['seen_through']} voxels seen through, {gone['seldom_seen']} seldom seen, "
+        text += f"{in_the_air} hanging in the air"
+    if "objects" in s:
+        text += f"; {s['objects']} moving objects with {s['moving_points']} points"
+    return text
 
 
 def _plain(s: Summary) -> str:
