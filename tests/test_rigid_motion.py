@@ -7,7 +7,18 @@ from scipy.spatial.transform import Rotation
 from recon4d.motion.followed import Followed, MovingFrame, rounded
 from recon4d.motion.object_path import BRIDGE, ObjectPath, Sighting, Sightings, paths
 from recon4d.motion.rigid_fit import about, fit_rigid, log_depth_rows, reprojection
-from recon4d.motion.rigid_track import Course, Step, _at_gain, prolonged, smooth_course, step_durations
+from recon4d.motion.rigid_track import (
+    LEAST_SHIFT,
+    SHIFT_SHARE,
+    Course,
+    Step,
+    _at_gain,
+    _change,
+    _strengths,
+    prolonged,
+    smooth_course,
+    step_durations,
+)
 from recon4d.motion.rim import off_rim
 from recon4d.scene.camera import Camera
 from recon4d.scene.motion import FrameMotion
@@ -282,3 +293,42 @@ def test_a_path_bridges_time_not_frames(jump, parts):
     found = paths(1, seen, trajectory)
     assert len(found) == parts
     np.testing.assert_allclose(found[0].step(3, True).translation, [0.03 * jump, 0, 0], rtol=0.1, atol=1e-3)
+
+
+def seen_step(duration, velocity, sigma):
+    """A step seen straight ahead that goes right and down, which is known to ``sigma``, and all else well."""
+    hessian = np.diag(np.array([1e-3, 1e-3, 1e-3, sigma, sigma, 1e-3]) ** -2.0)
+    twist = np.array([0, 0, 0, velocity * duration, velocity * duration, 0])
+    return Step(np.array([0, 0, 2.0]), np.array([0, 0, 1.0]), 2.0, twist, hessian, np.zeros(6), np.nan, duration)
+
+
+def test_a_long_step_that_is_seen_well_is_believed():
+    found = [seen_step(1, 0.0, 0.01), seen_step(5, 0.02, 0.001), seen_step(1, 0.0, 0.01)]
+    course = smooth_course(found, still_views(4), np.full(4, 0.03))
+    assert course.world_motion.translation[1, 0] == pytest.approx(0.1, rel=0.05)
+
+
+def test_velocities_further_apart_in_time_may_differ_more():
+    """Two steps by hand: what is left of a small difference is 1 / (1 + 2 noise / change), change growing with time."""
+    difference, sigma = 1e-5, 1e-3
+    for duration in (1.0, 5.0):
+        found = [seen_step(duration, 0.0, duration * sigma), seen_step(duration, difference, duration * sigma)]
+        course = smooth_course(found, still_views(3), np.full(3, 0.03))
+        left = np.diff(course.world_motion.translation[:, 0])[0] / duration
+        change = (LEAST_SHIFT * 2.0 + SHIFT_SHARE * difference / np.sqrt(2)) ** 2 * duration
+        assert left == pytest.approx(difference / (1 + 2 * sigma**2 / change), rel=1e-3)
+
+
+def test_change_is_told_for_a_usual_step_and_without_noise():
+    measured, apart = np.array([[0.0], [2.0]] * 4), np.full(7, 4.0)
+    assert _change(measured, apart, 0.0, 0.1) == pytest.approx(1.4826)
+    assert _change(measured, apart, 1.0, 0.1) == pytest.approx(np.sqrt(1.4826**2 - 2 / 4))
+    assert _change(measured, apart, 100.0, 0.1) == pytest.approx(0.1)
+
+
+def test_how_freely_a_thing_moves_does_not_depend_on_how_often_it_is_seen():
+    """Velocities that jump by 0.1 from step to step, with noise that counts: in four times the time half as freely."""
+    noise, jumps = 0.05, np.array([0, 0.1, 0, 0.1, 0, 0.1, 0, 0.1])
+    usual = _strengths([seen_step(1.0, velocity, noise) for velocity in jumps])
+    longer = _strengths([seen_step(4.0, velocity, 4.0 * noise) for velocity in jumps])
+    assert longer.shift == pytest.approx(usual.shift / 2)
