@@ -242,8 +242,8 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(tmp_path):
         "absent.onnx": "there is no",
         "one.onnx": r"has 1 inputs \(picture\), 2 are expected",
         "grey.onnx": r"input a of the model .* \[1, 1, 8, 8\]",
-        "added.onnx": r"gives \(1, 3, 16, 24\) .* \(1, 2, 16, 24\) is expected",
-        "fails.onnx": "fails on 24x16 pixels",
+        "added.onnx": r"gives \(1, 3, 64, 64\) .* \(1, 2, 64, 64\) is expected",
+        "fails.onnx": "fails on 64x64 pixels",
     }.items():
         with pytest.raises(InputError, match=words):
             open_flow(tmp_path / name, FRAMES).flow(a, b)
@@ -306,7 +306,13 @@ def test_torchscript_models_that_give_no_flow_are_refused(tmp_path):
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
             return a[:, :2, ::8, ::8] + b[:, :2, ::8, ::8]
 
-    for model, words in ((Single(), "fails on two pictures"), (Coarse(), r"gives \(1, 2, 2, 3\)")):
+    class Strict(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            assert a.shape[2] % 128 == 0, "sides must be multiples of 128"
+            return a[:, :2] + b[:, :2]
+
+    strict = (Strict(), "fails on two pictures")
+    for model, words in (strict, (Single(), "fails on two pictures"), (Coarse(), r"gives \(1, 2, 8, 8\)")):
         torch.jit.save(torch.jit.script(model), str(tmp_path / "m.pt"))
         with pytest.raises(InputError, match=words):
             open_flow(tmp_path / "m.pt", FRAMES).flow(*coloured(16, 24))

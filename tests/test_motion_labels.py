@@ -3,7 +3,17 @@ import pytest
 
 from recon4d.motion.carry import carried_numbers, helped
 from recon4d.motion.evidence import FrameEvidence
-from recon4d.motion.labels import ANYWAY, IN_TIME, MOVED, STILL, along_flow, colour_springs, data_term, frame_label
+from recon4d.motion.labels import (
+    ANYWAY,
+    IN_TIME,
+    MOVED,
+    STILL,
+    along_flow,
+    colour_springs,
+    data_term,
+    frame_label,
+    hinted_parts,
+)
 from recon4d.motion.outline import numbered, outlined
 
 
@@ -128,3 +138,16 @@ def test_a_threshold_moves_the_mask():
     found = outlined(label, rgb, 0.2)
     assert abs(int((found > 0.2).sum()) - 24 * 24) < 60
     assert found.max() <= 1
+
+
+def test_a_segment_moves_near_what_was_found_to_move():
+    segment, moves = np.zeros((40, 60), dtype=bool), np.zeros((40, 60), dtype=bool)
+    segment[10:20, 5:55] = True  # a mover and a long thing it touches, run into one
+    segment[30:36, 5:15] = True  # another one, of which hardly anything moves
+    moves[10:20, 5:17] = True  # 120 pixels: reach is 5.5
+    moves[30, 5] = True
+    raised = hinted_parts(segment, moves)
+    assert raised[10:20, 5:22].all()
+    assert not raised[:, 24:].any()
+    assert not raised[30:36].any()
+    assert not hinted_parts(segment, np.zeros_like(moves)).any()

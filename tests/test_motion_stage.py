@@ -416,7 +416,7 @@ def test_frames_far_apart_are_not_compared_and_that_is_said(tmp_path):
     made = Made(tmp_path, scene=synthetic_scene(size=(96, 72), count=4, fps=1.0))  # 13 degrees from frame to frame
     record = motion.run(posed_scene(made, tmp_path / "scene"), MotionOptions())
     assert record.summary["compared"] == record.summary["objects"] == 0
-    assert ["motion: 4 of 4 frames are too far" in warning for warning in record.warnings] == [True]
+    assert ["cannot be told in 4 of 4 frames" in warning for warning in record.warnings] == [True]
 
 
 def test_a_second_pass_is_suggested_once_much_moves(again, monkeypatch):

@@ -24,7 +24,7 @@ from recon4d.motion.onnx_model import OnnxModel
 if TYPE_CHECKING:
     import torch
 
-MULTIPLE = 8  # of the sides: what networks with three halvings divide by
+MULTIPLE = 64  # of the sides: what networks with six halvings divide by, and all with fewer
 
 
 class OnnxFlow:
@@ -83,7 +83,7 @@ class TorchScriptFlow:
         try:
             with torch.inference_mode():
                 out = self._model(*tensors)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             raise InputError(
                 f"motion: the model {self._path} fails on two pictures (1, 3, {pictures[0].shape[0]}, "
                 f"{pictures[0].shape[1]}): {_first_line(error)}"

@@ -22,6 +22,7 @@ from recon4d.motion.evidence import FrameEvidence
 
 MOVED, STILL, ANYWAY = 2.5, 0.7, 0.005  # how much evidence counts; what nothing tells stands still
 STIFFNESS, SOFTEST, EDGE = 4.0, 0.01, 8.0  # of springs; their share across strong edges; grey levels of an edge
+HINTED_SHARE, HINTED_REACH = 0.2, 0.5  # of a segment that must move; of the root of that area, around it
 IN_TIME = 0.5  # strength of the tie to the frame before and after
 
 
@@ -66,3 +67,25 @@ def along_flow(grid: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarr
     inside = (x >= 0) & (y >= 0) & (x <= grid.shape[1] - 1) & (y <= grid.shape[0] - 1)
     read = cv2.remap(grid.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.where(inside, read, np.float32(0)), inside.astype(np.float32)
+
+
+def hinted_parts(segment: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """(H, W) bool: parts of a segmentation that move as a whole, as far as that can be said.
+
+    Where a fifth of a connected part moves, the rest of it does, too, but not further from what moves than half the
+    root of that area: networks run things that touch into one.
+
+    Args:
+        segment: (H, W) bool, what a network sets apart.
+        moves: (H, W) bool, what was found to move.
+    """
+    _, parts = cv2.connectedComponents(segment.astype(np.uint8))
+    raised = np.zeros(segment.shape, dtype=bool)
+    sizes = np.bincount(parts.ravel())
+    moving = np.bincount(parts.ravel(), moves.ravel(), len(sizes))
+    for part in np.flatnonzero(moving >= HINTED_SHARE * sizes):
+        if part > 0:
+            own = parts == part
+            away = cv2.distanceTransform((~(own & moves)).astype(np.uint8), cv2.DIST_L2, 3)
+            raised |= own & (away <= HINTED_REACH * np.sqrt(moving[part]))
+    return raised

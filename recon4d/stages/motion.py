@@ -14,7 +14,7 @@ from recon4d.workspace import StagePart, StageRecord, Workspace
 
 VERSION = 2
 ENOUGH_COMPARED = 0.9  # of the frames, or it is said
-MUCH = 0.10  # of all pixels, or of the sparse points' observations: a second pass of the line pays
+MUCH, MANY = 0.10, 0.01  # of all pixels, of the sparse points' observations: a second pass of the line pays
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict
     write_motion_page(part.path / "motion.png", workspace, part.path, names, summary.objects)
     if len(names) > 1 and labelled.compared < ENOUGH_COMPARED * len(names):
         part.warn(
-            f"motion: {len(names) - labelled.compared} of {len(names)} frames are too far from those next to them, or "
-            "have too little depth, to tell what moves in them; give more frames of the recording, or masks of your "
-            "own (--frames.masks)"
+            f"motion: what moves cannot be told in {len(names) - labelled.compared} of {len(names)} frames: they are "
+            "too far from those next to them, or there is too little depth or flow; give more frames of the recording, "
+            "or masks of your own (--frames.masks)"
         )
     if "first_pass" not in workspace.record("poses").inputs:
         _suggest(part, summary.moving_share, summary.points_on_movers)
@@ -118,8 +118,8 @@ def _work(workspace: Workspace, options: MotionOptions, part: StagePart) -> dict
 
 def _suggest(part: StagePart, moving: float, points: float) -> None:
     """Tell when a second pass of the line would help."""
-    if max(moving, points) > MUCH:
+    if moving > MUCH or points > MANY:
         part.progress.say(
-            f"  {100 * moving:.0f} % of the pixels and {100 * points:.0f} % of the sparse points lie on what moves: "
-            "recon4d run --passes 2 finds the cameras without them"
+            f"  {100 * moving:.1f} % of the pixels and {100 * points:.1f} % of the sparse points lie on what moves: "
+            "recon4d run --passes 2 finds the cameras without them, which may be better"
         )

@@ -15,7 +15,7 @@ from recon4d.geometry.flow_check import checked_flow
 from recon4d.motion.carry import carried_numbers, helped
 from recon4d.motion.evidence import FrameEvidence, PairLook, frame_evidence, pair_look
 from recon4d.motion.guided import guided_flow
-from recon4d.motion.labels import colour_springs, frame_label
+from recon4d.motion.labels import colour_springs, frame_label, hinted_parts
 from recon4d.motion.objects import Tracker
 from recon4d.motion.resting import UNCOVERED, mask_at_rest, rests_there
 from recon4d.motion.static_flow import Look, viewing_angle_deg, without_holes
@@ -35,11 +35,12 @@ LONGEST_GAP_S = 0.4  # between frames that are compared: slow motion shows only 
 SHORTEST, LONGEST = 4, 16  # frames of that gap
 SWEEPS = 2  # of labels over the clip and back, after a first one
 OWN_DOUBT, TOLD_DOUBT = 0.05, 0.3  # relative, of first-hand depth and of what was told by others or completed
+LEAST_FLOW = 0.05  # of the pixels with flow, for two frames to be compared
 LEAST_KNOWN = 0.05  # of a frame's pixels with first-hand depth, for it to be compared
 WIDEST_DEG = 5.0  # between the rays of two frames to what they look at: beyond it too much is hidden from one of them
 BYTES_AT_WORK, BYTES_AT_END = 2000, 60  # per pixel of the working size, and of the picture's own
 KEPT_LOOKS = 64  # in memory
-HINTED_SHARE, HINT = 0.2, 0.5  # of a segment that must move; how much the rest of it counts then
+HINT = 0.5  # how much pixels of a segment that moves count
 LONGEST_REST_GAP = 3  # frames that do not show an object at rest, after which it is no longer looked for
 LEFT_WITHIN = 60  # frames after which an object must have left its place, to be told from it
 
@@ -173,7 +174,9 @@ class MotionWalks:
 
     def _pair(self, i: int, j: int) -> PairLook | None:
         pair = self.flow_pair(i, j)
-        return None if pair is None else pair_look(self.look(i), self.look(j), *pair)
+        if pair is None or min(np.isfinite(flow).all(axis=-1).mean() for flow in pair) < LEAST_FLOW:
+            return None
+        return pair_look(self.look(i), self.look(j), *pair)
 
     def _comparable(self, i: int, j: int) -> bool:
         """Whether a frame, of which some depth is known, sees about what another one does, from not too far apart."""
@@ -261,16 +264,11 @@ class MotionWalks:
             step()
 
     def _hint(self, labels: Grids) -> None:
-        """Raise the evidence of whole segments, of which enough moves."""
-        import cv2
-
+        """Raise the evidence of segments of which enough moves."""
         (self._folder / HINTED).mkdir(exist_ok=True)
         for i in range(len(self.names)):
             segment = self._segmentation.foreground(self.look(i).rgb) > 0.5
-            count, parts = cv2.connectedComponents(segment.astype(np.uint8))
-            moves = (labels[i] > 255 * self._threshold).ravel()
-            moving = np.bincount(parts.ravel(), moves, count) / np.bincount(parts.ravel())
-            raised = segment & (moving >= HINTED_SHARE)[parts]
+            raised = hinted_parts(segment, labels[i] > 255 * self._threshold)
             if raised.any():
                 evidence = self.read(i)
                 found = FrameEvidence(
