@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from recon4d.motion.followed import Followed, MovingFrame, rounded
-from recon4d.motion.object_path import BRIDGE, ObjectPath, Sighting, Sightings, paths
+from recon4d.motion.object_path import BRIDGE, ObjectPath, Sighting, Sightings, _without_gaps, paths
 from recon4d.motion.rigid_fit import about, fit_rigid, log_depth_rows, reprojection
 from recon4d.motion.rigid_track import (
     LEAST_SHIFT,
@@ -258,14 +258,17 @@ def test_a_motion_for_twice_as_long_is_done_twice():
     np.testing.assert_allclose(prolonged(turned([0, 0, 0], [1, 2, 3]), 1.5).translation, [1.5, 3, 4.5])
 
 
-def test_a_step_nobody_sees_goes_on_as_fast_from_where_the_last_one_led():
+def test_a_step_nobody_sees_goes_on_as_fast_on_the_way_to_where_the_object_is_seen_again():
     twist = np.array([0, 0.1, 0, 0.02, 0, 0.01])
     before = Step(np.array([0, 0, 2.0]), np.array([0, 0, 1.0]), 2.0, twist, np.eye(6), np.zeros(6), 0.0, 0.5)
-    unseen = Step.unseen(before, 2.0)
-    np.testing.assert_allclose(unseen.twist, 4 * twist)
-    np.testing.assert_allclose(unseen.centre, [0.02, 0, 2.01])
-    assert unseen.duration == 2.0
-    assert not unseen.hessian.any()
+    after = Step(np.array([0.1, 0, 2.5]), np.array([0, 0, 1.0]), 2.0, twist, np.eye(6), np.zeros(6), 0.0, 1.0)
+    steps = _without_gaps({2: before, 4: after}, np.array([1, 1, 0.5, 2.0, 1.0]))
+    assert steps[0] is before
+    assert steps[2] is after
+    np.testing.assert_allclose(steps[1].twist, 4 * twist)
+    np.testing.assert_allclose(steps[1].centre, [0.02, 0, 2.1])
+    assert steps[1].duration == 2.0
+    assert not steps[1].hessian.any()
 
 
 def test_beyond_its_ends_a_path_goes_on_as_fast_and_not_for_ever():

@@ -134,15 +134,28 @@ def paths(label: int, seen: Sightings, trajectory: Trajectory) -> list[ObjectPat
     for begin, end in zip(starts, [*starts[1:], len(rows)]):
         run = rows[begin:end]
         views = [trajectory[trajectory.names[row]] for row in range(run[0], run[-1] + 2)]
-        steps: list[Step] = []
-        for k, row in enumerate(range(run[0], run[-1] + 1)):
-            fit, time = fits.get(row), float(durations[row])
-            steps.append(Step.unseen(steps[-1], time) if fit is None else Step.of(fit, views[k], views[k + 1], time))
+        around = {row: views[row - run[0] : row - run[0] + 2] for row in run}
+        told = {row: Step.of(fits[row], *around[row], float(durations[row])) for row in run}
+        steps = _without_gaps(told, durations)
         usual = float(np.median([sighting.depth_sigma for sighting in seen.frames.values()]))
         sigma = [seen.frames[row].depth_sigma if row in seen.frames else usual for row in range(run[0], run[-1] + 2)]
         course = smooth_course(steps, views, np.array(sigma))
         found.append(ObjectPath(label, run[0], course, seen.is_rigid, durations))
     return found
+
+
+def _without_gaps(told: dict[int, Step], durations: np.ndarray) -> list[Step]:
+    """All steps from the first to the last told, by row; through gaps the object's middle goes straight and evenly."""
+    rows, elapsed = list(told), np.concatenate([[0.0], np.cumsum(durations)])
+    middles = np.array([step.centre for step in told.values()])
+    steps: list[Step] = []
+    for row in range(rows[0], rows[-1] + 1):
+        if row in told:
+            steps.append(told[row])
+        else:
+            centre = np.array([np.interp(elapsed[row], elapsed[rows], along) for along in middles.T])
+            steps.append(Step.unseen(steps[-1], centre, float(durations[row])))
+    return steps
 
 
 class Carrier:

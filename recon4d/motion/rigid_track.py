@@ -68,10 +68,10 @@ class Step:
         )
 
     @classmethod
-    def unseen(cls, before: Step, duration: float) -> Step:
-        """A step of which the frames tell nothing, after another: on from where that led, as fast."""
+    def unseen(cls, before: Step, centre: np.ndarray, duration: float) -> Step:
+        """A step of which the frames tell nothing, after another, with the object's middle at ``centre``: as fast."""
         return cls(
-            centre=before.centre + before.twist[3:],
+            centre=centre,
             ray=before.ray,
             distance=before.distance,
             twist=before.velocity * duration,
