@@ -17,6 +17,7 @@ from recon4d.stages.fuse_static import (
     EDGE_OF_MOVERS,
     LEAST_VIEWS,
     MOST_VIEWS,
+    Frames,
     Survey,
     choose_sizes,
     not_static,
@@ -155,6 +156,23 @@ def test_a_wall_of_unsure_depth_that_all_frames_see_is_background(scene, sigma):
     assert (np.abs(points[:, 2] - 6.0) < 0.05).sum() > LEAST_WALL
 
 
+def test_hopelessly_unsure_depth_is_no_view_of_a_surface(scene):
+    name = scene.trajectory().names[0]
+    path = scene.unit_dir("mesh") / f"{name}.npz"
+    mesh = read_depth_mesh(path)
+    surface = mesh.surface
+    sigma = np.full((48, 64), 0.01)  # relative; 10 times as much still counts
+    sigma[10:, :10], sigma[10:, 10:20] = 0.095, 0.105
+    told = replace(surface, sigma=sigma * surface.depth)
+    write_depth_mesh(path, replace(mesh, surface=told))
+    survey = take_survey(scene, scene.trajectory())
+    assert survey.relative_sigma == pytest.approx(0.01, rel=1e-3)
+    counts = Frames(scene, scene.trajectory(), survey, {}).sighting(name).counts
+    assert counts[10:, :10].all()
+    assert not counts[10:, 10:20].any()
+    assert counts[:, 20:].all()
+
+
 def test_the_rim_of_what_moves_grows_with_the_picture(scene):
     for width, rim in ((64, 1), (640, 3), (1920, 9)):
         mask = np.zeros((48, width), dtype=bool)
@@ -226,13 +244,13 @@ def test_nothing_left_says_why(scene):
 def test_sizes_follow_pixels_sigma_and_length(scene):
     trajectory = scene.trajectory()
     pixel = 3.0 / trajectory.cameras[0].fx
-    sure = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names, 3.0, 0.01))
+    sure = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names, 3.0, 0.01, 0.003))
     assert sure.voxel == pytest.approx(2 * pixel)
     assert sure.band == pytest.approx(3 * sure.voxel)
-    unsure = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names, 3.0, 0.6))
+    unsure = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names, 3.0, 0.6, 0.2))
     assert (unsure.voxel, unsure.band, unsure.reach) == pytest.approx((0.2, 1.2, 0.6))
     assert sure.min_views == LEAST_VIEWS
-    long = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names * 100, 3.0, 0.01))
+    long = choose_sizes(fuse.FuseOptions(), trajectory, Survey(trajectory.names * 100, 3.0, 0.01, 0.003))
     assert long.min_views == MOST_VIEWS
 
 
@@ -241,7 +259,7 @@ def test_pixels_are_as_large_as_in_the_frames_that_are_evidence(scene):
     first, cameras = trajectory.cameras[0], list(trajectory.cameras)
     cameras[0] = replace(first, fx=first.fx / 10)  # one odd camera among them
     sizes = choose_sizes(
-        fuse.FuseOptions(), replace(trajectory, cameras=tuple(cameras)), Survey(trajectory.names, 3.0, 0.01)
+        fuse.FuseOptions(), replace(trajectory, cameras=tuple(cameras)), Survey(trajectory.names, 3.0, 0.01, 0.003)
     )
     assert sizes.voxel == pytest.approx(2 * 3.0 / first.fx)
 

@@ -30,12 +30,19 @@ def plane_depth(pose: Rigid3, normal: np.ndarray, offset: float) -> np.ndarray:
 
 
 def sighting(
-    depth: np.ndarray, pose: Rigid3, weight: float = 1.0, measured: bool = True, color=(200, 100, 50), gain=1.0
+    depth: np.ndarray,
+    pose: Rigid3,
+    weight: float = 1.0,
+    measured: bool = True,
+    color=(200, 100, 50),
+    gain=1.0,
+    counts=True,
 ):
     depth = np.asarray(depth, dtype=np.float32)
     return Sighting(
         depth=depth,
         weights=np.full(depth.shape, weight, dtype=np.float32),
+        counts=np.full(depth.shape, counts),
         measured=np.full(depth.shape, measured),
         picture=np.broadcast_to(np.array(color, dtype=np.uint8), (*depth.shape, 3)).copy(),
         gains=np.full(3, gain, dtype=np.float32),
@@ -73,7 +80,7 @@ def readable(volume: TsdfVolume, seen: list[Sighting]) -> tuple[np.ndarray, ...]
         sums[..., 0] += (weight * near).reshape(shape)
         sums[..., 1] += (weight * through).reshape(shape)
         sums[..., 2] += (weight * near * one.measured[v, u]).reshape(shape)
-        sums[..., 3] += (near & (weight > 0)).reshape(shape)
+        sums[..., 3] += (near & (weight > 0) & one.counts[v, u]).reshape(shape)
         distance += (weight * near * ahead / volume.band).reshape(shape)
         color += (weight * near)[:, None].reshape(*shape, 1) * (one.picture[v, u] * one.gains).reshape(*shape, 3)
     total = np.maximum(sums[..., 0], 1e-12)
@@ -86,7 +93,7 @@ def test_kernel_does_what_the_definition_says():
     for k, pose in enumerate(POSES):
         depth = plane_depth(pose, np.array([0.1, 0.2, 1.0]), 2.0) + rng.normal(0, 0.02, CAMERA.shape)
         depth[:5] = 0
-        seen.append(sighting(depth, pose, 0.3 + 0.2 * k, k % 2 == 0, color=(40 * k, 90, 10), gain=1.0 + 0.1 * k))
+        seen.append(sighting(depth, pose, 0.3 + 0.2 * k, k % 2 == 0, (40 * k, 90, 10), 1.0 + 0.1 * k, counts=k < 3))
     volume = volume_of(*seen)
     distance, sums, color = readable(volume, seen)
     assert (sums[..., 0] > 0).sum() > 5000
@@ -192,6 +199,14 @@ def test_frames_count_however_little_they_weigh():
     judgement = volume_of(*unsure, sure).judge(3, 0.67, 0.1, 1)
     assert not judgement.usable.any()
     assert judgement.carved > 0
+
+
+def test_frames_that_do_not_count_move_the_mean_and_are_no_view():
+    depth = np.full(CAMERA.shape, 2.0)
+    volume = volume_of(sighting(depth, POSES[0]), sighting(1.01 * depth, POSES[0], counts=False))
+    assert not volume.judge(2, 0.67, 0.1, 1).usable.any()
+    at = volume.sums[..., 0] == 2
+    assert (volume.sums[at][:, 3] == 1).all()
 
 
 def test_small_piece_in_the_air_goes_and_a_large_one_stays():

@@ -241,7 +241,7 @@ def true_sightings(workspace: Workspace, truth: Truth, camera: Camera, count: in
         if picture.shape[:2] == camera.shape:
             pose: Rigid3 = truth.poses[name]
             gains = np.ones(3, dtype=np.float32)
-            found.append(Sighting(depth.astype(np.float32), ones, ones > 0, picture, gains, camera, pose))
+            found.append(Sighting(depth.astype(np.float32), ones, ones > 0, ones > 0, picture, gains, camera, pose))
         if len(found) == count:
             break
     return found

@@ -33,6 +33,7 @@ class Sighting:
 
     depth: np.ndarray  # (H, W) float32 z-depth, scene units, 0 where it says nothing
     weights: np.ndarray  # (H, W) float32, 1 for a good frame's word
+    counts: np.ndarray  # (H, W) bool, whether it is one of the views that a surface needs
     measured: np.ndarray  # (H, W) bool, provenance 0
     picture: np.ndarray  # (H, W, 3) uint8
     gains: np.ndarray  # (3,) float32, the picture's colours are multiplied with them
@@ -89,6 +90,7 @@ class TsdfVolume:
             lens_of(seen.camera),
             seen.depth,
             seen.weights,
+            seen.counts,
             seen.measured,
             seen.picture,
             seen.gains,
@@ -122,7 +124,7 @@ class TsdfVolume:
         """What of the volume is background.
 
         Args:
-            min_views: frames that saw a surface near a voxel, whatever they weigh.
+            min_views: frames that count and saw a surface near a voxel, whatever they weigh.
             min_agreement: share of the weight that saw it among that and the weight that looked through, 0..1.
             reach: distance from the surface within which voxels count as at it, scene units.
             min_island: pieces with fewer voxels at the surface go.

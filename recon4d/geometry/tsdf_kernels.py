@@ -123,7 +123,9 @@ def _outside(x, y, z, radius, width, height, lens):
 
 
 @njit(parallel=True, cache=True)
-def integrate(blocks, voxel, cam_from_world, lens, depth, weights, measured, picture, gains, band, tsdf, sums, colors):
+def integrate(
+    blocks, voxel, cam_from_world, lens, depth, weights, counts, measured, picture, gains, band, tsdf, sums, colors
+):
     """Let one frame speak about all voxels it sees. Each belongs to one thread: the same bits for any number of them.
 
     Args:
@@ -133,12 +135,12 @@ def integrate(blocks, voxel, cam_from_world, lens, depth, weights, measured, pic
         lens: (4,) fx, fy, cx, cy.
         depth: (H, W) float32, 0 where the frame says nothing.
         weights: (H, W) float32.
-        measured: (H, W) bool.
+        counts, measured: (H, W) bool.
         picture, gains: (H, W, 3) uint8, (3,) float32 its colours are multiplied with.
         band: truncation, scene units.
         tsdf: (N, 8, 8, 8) float32 [z, y, x]: weighted mean of the distance along z in front of the surface over band.
         sums: (N, 8, 8, 8, 4) float32: weight at the surface, weight that passes through, measured part of the first,
-            and how many frames saw it there, whatever they weigh.
+            and the frames that count and saw it there, whatever they weigh.
         colors: (N, 8, 8, 8, 3) float32, weighted mean.
 
     Source: Curless and Levoy, SIGGRAPH 1996; Newcombe et al., KinectFusion, ISMAR 2011. There what passes through
@@ -177,19 +179,20 @@ def integrate(blocks, voxel, cam_from_world, lens, depth, weights, measured, pic
                     if ahead > band:
                         sums[n, k, j, i, THROUGH] += weights[pixel]
                     else:
-                        said = np.float32(ahead / band), weights[pixel], measured[pixel]
+                        said = np.float32(ahead / band), weights[pixel], counts[pixel], measured[pixel]
                         _note((n, k, j, i), said, tsdf, sums)
                         _paint((n, k, j, i), pixel, weights[pixel], picture, gains, sums, colors)
 
 
 @njit(cache=True)
 def _note(place, said, tsdf, sums):
-    """Enter what a frame says of a voxel near its surface: distance over band, weight, whether it was measured."""
-    distance, weight, measured = said
+    """Enter what a frame says of a voxel near its surface: distance over band, weight, if it counts, if measured."""
+    distance, weight, counts, measured = said
     n, k, j, i = place
     sums[n, k, j, i, SURFACE] += weight
     tsdf[place] += weight / sums[n, k, j, i, SURFACE] * (distance - tsdf[place])
-    sums[n, k, j, i, VIEWS] += np.float32(1.0)
+    if counts:
+        sums[n, k, j, i, VIEWS] += np.float32(1.0)
     if measured:
         sums[n, k, j, i, MEASURED] += weight
 

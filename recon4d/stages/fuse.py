@@ -27,8 +27,8 @@ class FuseOptions:
     """Edge of a background voxel in scene units; without it twice the size of a pixel at the typical depth, or a third
     of the typical sigma of depth where that is more."""
     min_views: int | None = None
-    """Surface that fewer frames see is not background, however sure they are; without it one for each 12 frames of
-    the clip, at least 2 and at most 8."""
+    """Surface that fewer frames see is not background, however sure they are; without it one for each 8 frames of
+    the clip, at least 2 and at most 12."""
     min_agreement: float = 0.67
     """Surface is not background where frames that see it are less than this share of them and those that look through
     it, 0..1."""

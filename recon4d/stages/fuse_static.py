@@ -26,9 +26,11 @@ PIXELS_PER_VOXEL = 2.0  # at the typical depth: finer voxels than that are not s
 VOXELS_PER_SIGMA = 3.0  # at most: finer ones only hold noise
 BAND_SIGMAS, BAND_VOXELS = 2.0, 3.0  # truncation: what frames say within it of each other is averaged
 REACH_SIGMAS, REACH_VOXELS = 1.0, 1.5  # points so near to the surface belong to it
-FRAMES_PER_VIEW, MOST_VIEWS, LEAST_VIEWS = 12, 8, 2  # without --fuse.min-views one for so many frames of the clip
+FRAMES_PER_VIEW, MOST_VIEWS, LEAST_VIEWS = 8, 12, 2  # without --fuse.min-views one for so many frames of the clip
 MIN_ISLAND = 300  # voxels at the surface: smaller pieces that hang in the air are dropped
 LEAST_WEIGHT = 1e-3  # of a frame's word, however unsure
+LEAST_SIGMA = 1e-4  # of depth
+UNSURE = 10.0  # times the typical relative sigma: pixels less sure than that count as no view of a surface
 EDGE_OF_MOVERS = 3 / 640  # of the longer side, around what moves: not background either, masks are no sharper
 SURVEYED = 24  # frames, evenly chosen, that tell how far and how sure depth is
 LOOK_RADIUS = 1  # pixels around a sparse point whose mean is its colour
@@ -41,6 +43,7 @@ class Survey:
     names: tuple[str, ...]  # frames that are evidence of what is where
     typical_depth: float  # scene units
     sigma: float  # typical standard deviation of depth, scene units
+    relative_sigma: float  # typical standard deviation of depth over depth
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _nothing_left(volume: TsdfVolume, judgement: Judgement, sizes: Sizes, frames
 def take_survey(workspace: Workspace, trajectory: Trajectory) -> Survey:
     """How far and how sure depth is, from some frames. Raises FuseError when no frame has depth of its own."""
     names = tuple(view.name for view in trajectory if view.origin is not PoseOrigin.INTERPOLATED)
-    depths, sigmas = [], []
+    depths, sigmas, relative = [], [], []
     some = np.unique(np.round(np.linspace(0, len(names) - 1, SURVEYED)).astype(int)) if len(names) else []
     # The others are asked only where those have nothing to say.
     for name in [names[row] for row in some] + list(names):
@@ -133,13 +136,15 @@ def take_survey(workspace: Workspace, trajectory: Trajectory) -> Survey:
         if seen.any():
             depths.append(float(np.median(surface.depth[seen])))
             sigmas.append(float(np.median(surface.sigma[seen])))
+            relative.append(float(np.median(surface.sigma[seen] / surface.depth[seen])))
     if not depths:
         raise FuseError(
             "fuse: no frame has depth of its own: what was filled or told by others is evidence of nothing; "
             "run align with a depth source that covers the pictures"
         )
     depth = float(np.median(depths))
-    return Survey(names, depth, max(float(np.median(sigmas)), 1e-4 * depth))
+    sigma, ratio = float(np.median(sigmas)), float(np.median(relative))
+    return Survey(names, depth, max(sigma, LEAST_SIGMA * depth), max(ratio, LEAST_SIGMA))
 
 
 def _looks(picture: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -200,6 +205,7 @@ class Frames:
         return Sighting(
             depth=np.where(static, surface.depth, np.float32(0)),
             weights=np.clip((np.float32(self.survey.sigma) / sigma) ** 2, np.float32(LEAST_WEIGHT), np.float32(1)),
+            counts=surface.sigma <= np.float32(UNSURE * self.survey.relative_sigma) * surface.depth,
             measured=surface.provenance == Provenance.MEASURED,
             picture=self.workspace.picture(name),
             gains=self.gains.get(name, np.ones(3)).astype(np.float32),
