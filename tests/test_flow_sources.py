@@ -10,6 +10,7 @@ from onnx_models import write_flow_model, write_onnx
 from recon4d.errors import InputError, MissingDependency
 from recon4d.formats.flow_files import write_flo, write_kitti_flow
 from recon4d.formats.onnx_file import has_external_data
+from recon4d.geometry.dense_flow import dis_flow
 from recon4d.geometry.flow_check import checked_flow, flow_map, resized_flow
 from recon4d.motion.flow import SOURCES, Frame, open_flow, source_class
 from recon4d.motion.onnx_model import OnnxModel
@@ -109,6 +110,14 @@ def test_dis_gives_the_same_in_threads():
     with ThreadPoolExecutor(4) as pool:
         for found, one in zip(pool.map(lambda pair: source.flow(*pair), pairs), expected):
             np.testing.assert_array_equal(found, one)
+
+
+def test_dis_forgets_the_pictures_before():
+    chance = np.random.default_rng(0)
+    pairs = [chance.integers(0, 255, (2, *shape), dtype=np.uint8) for shape in ((48, 64), (97, 131), (16, 40))]
+    first = [dis_flow(*pair) for pair in pairs]
+    for pair, flow in reversed(list(zip(pairs, first))):
+        np.testing.assert_array_equal(dis_flow(*pair), flow)
 
 
 def test_flow_to_a_picture_of_another_size_is_in_its_pixels():

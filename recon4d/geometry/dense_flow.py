@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 
 LEAST_PX = 16  # of a picture's shorter side: two of its patches
-_OWN = threading.local()  # OpenCV's object holds buffers of the call
 
 
 def dis_flow(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -18,6 +15,5 @@ def dis_flow(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     import cv2
 
-    if not hasattr(_OWN, "dis"):
-        _OWN.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return _OWN.dis.calc(grey, other, None)
+    # A new one each time: one that has had pictures of another size finds something else.
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(grey, other, None)
