@@ -144,10 +144,10 @@ def test_a_segment_moves_near_what_was_found_to_move():
     segment, moves = np.zeros((40, 60), dtype=bool), np.zeros((40, 60), dtype=bool)
     segment[10:20, 5:55] = True  # a mover and a long thing it touches, run into one
     segment[30:36, 5:15] = True  # another one, of which hardly anything moves
-    moves[10:20, 5:17] = True  # 120 pixels: reach is 5.5
+    moves[10:20, 5:17] = True  # 120 pixels: reach is 11
     moves[30, 5] = True
     raised = hinted_parts(segment, moves)
-    assert raised[10:20, 5:22].all()
-    assert not raised[:, 24:].any()
+    assert raised[10:20, 5:27].all()
+    assert not raised[:, 30:].any()
     assert not raised[30:36].any()
     assert not hinted_parts(segment, np.zeros_like(moves)).any()

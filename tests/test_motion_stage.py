@@ -136,7 +136,7 @@ def test_movers_of_the_synthetic_clip_are_found_and_the_room_is_not(reconstructe
         scores = pooled_mask_scores([found[i] == own for i in frames], [true[i] == number for i in frames])
         assert scores.iou > least
         assert scores.precision > 0.95  # one object is not two
-    assert workspace.record("motion").summary["objects"] <= 4
+    assert workspace.record("motion").summary["objects"] <= 5  # three, and pieces of the one that only stretches
 
 
 def test_a_camera_on_a_tripod_sees_what_slides(sliding):

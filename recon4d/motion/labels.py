@@ -22,7 +22,7 @@ from recon4d.motion.evidence import FrameEvidence
 
 MOVED, STILL, ANYWAY = 2.5, 0.7, 0.005  # how much evidence counts; what nothing tells stands still
 STIFFNESS, SOFTEST, EDGE = 4.0, 0.01, 8.0  # of springs; their share across strong edges; grey levels of an edge
-HINTED_SHARE, HINTED_REACH = 0.2, 0.5  # of a segment that must move; of the root of that area, around it
+HINTED_SHARE, HINTED_REACH = 0.2, 1.0  # of a segment that must move; of the root of that area, around it
 IN_TIME = 0.5  # strength of the tie to the frame before and after
 
 
@@ -72,8 +72,8 @@ def along_flow(grid: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def hinted_parts(segment: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """(H, W) bool: parts of a segmentation that move as a whole, as far as that can be said.
 
-    Where a fifth of a connected part moves, the rest of it does, too, but not further from what moves than half the
-    root of that area: networks run things that touch into one.
+    Where a fifth of a connected part moves, the rest of it does, too, but not further from what moves than the root of
+    that area: networks run things that touch into one.
 
     Args:
         segment: (H, W) bool, what a network sets apart.
