@@ -29,7 +29,7 @@ from recon4d.evaluation.truth import Counting
 from recon4d.refine.polish import PolishSettings
 from recon4d.refine.prior import prior_at
 from recon4d.refine.reference import ReferenceSettings
-from recon4d.stages import align, depth, mesh, refine
+from recon4d.stages import align, depth, mesh, motion, refine
 from recon4d.stages.depth import DepthOptions
 from recon4d.stages.evaluate import EvaluateOptions, evaluate
 from recon4d.stages.evaluate_pairs import Pairs
@@ -75,6 +75,7 @@ def prepared(case: Case, out: Path) -> Workspace:
     workspace = pipeline.run(case.source, out / case.clip / "scene", until="poses", options=case.options)
     depth.run(workspace, case.options.depth)
     align.run(workspace, case.options.align)
+    motion.run(workspace, case.options.motion)
     mesh.run(workspace, case.options.mesh)
     shutil.rmtree(workspace.root / ".old", ignore_errors=True)
     return workspace

@@ -36,7 +36,7 @@ SYNTHETIC_FRAMES = 60
 ROOM8_VIEWS = 3  # the first ones overlap; what the others see, they see alone
 MAIN, FINE = 320, 640  # longest side of the working pictures
 DECILE_HEADS = [f".{k}-.{k + 1}" for k in range(9)] + [".9-1"]
-UNITS = ("frames", "poses", "depth/mvs", "align", "mesh", "fuse", "export")
+UNITS = ("frames", "poses", "depth/mvs", "align", "motion", "mesh", "refine", "fuse", "export")
 
 
 @dataclass(frozen=True)
