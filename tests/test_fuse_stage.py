@@ -275,3 +275,10 @@ def test_pixels_are_as_large_as_in_the_frames_that_are_evidence(scene):
 def test_impossible_options_are_refused(scene, options, words):
     with pytest.raises(OptionsError, match=words):
         fuse.run(scene, fuse.FuseOptions(**options))
+
+
+def test_voxels_that_do_not_fit_into_memory_are_refused_in_a_sentence(scene, monkeypatch):
+    monkeypatch.setattr("recon4d.stages.working_pictures.machine_memory", lambda: 40 << 20)
+    with pytest.raises(FuseError, match=r"voxels of 0.004 units needs more than half .* --fuse.voxel-size"):
+        fuse.run(scene, fuse.FuseOptions(voxel_size=0.004))
+    assert scene.record("fuse").version == 1  # the one that was there

@@ -24,6 +24,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 FIRST_BLOCKS = 1024
+BLOCK_BYTES = 4 * 8 * BLOCK**3  # distance, four sums and three colours of each voxel
 CUBE = (BLOCK, BLOCK, BLOCK)
 
 
@@ -58,11 +59,11 @@ class TsdfVolume:
     through can be told from what was seldom seen.
     """
 
-    def __init__(self, voxel_size: float, band: float) -> None:
-        """``voxel_size`` and ``band`` (truncation) in scene units."""
+    def __init__(self, voxel_size: float, band: float, most_blocks: int | None = None) -> None:
+        """``voxel_size`` and ``band`` (truncation) in scene units; more than ``most_blocks`` raise MemoryError."""
         if not (voxel_size > 0 and band > 0):
             raise ValueError(f"TsdfVolume: voxel size {voxel_size} and band {band} must be positive")
-        self.voxel_size, self.band, self.count = voxel_size, band, 0
+        self.voxel_size, self.band, self.count, self._most = voxel_size, band, 0, most_blocks
         self._make_room(FIRST_BLOCKS)
 
     def reserve(self, seen: Sighting) -> None:
@@ -189,7 +190,9 @@ class TsdfVolume:
         return in_canonical_order(mesh.vertex.positions.numpy(), mesh.triangle.indices.numpy(), colors)
 
     def _make_room(self, rows: int) -> None:
-        """Room for ``rows`` blocks, in a table of which they fill at most half."""
+        """Room for ``rows`` blocks, in a table of which they fill at most half. Raises MemoryError."""
+        if self._most is not None and rows > max(self._most, FIRST_BLOCKS):
+            raise MemoryError(f"{rows} blocks of {BLOCK}^3 voxels are more than {self._most}")
         for name, shape, dtype in (
             ("_blocks", (3,), np.int32),
             ("_tsdf", CUBE, np.float32),

@@ -75,21 +75,28 @@ def make_background(workspace: Workspace, options: FuseOptions, trajectory: Traj
     """Three walks over the clip, one frame in memory (and the next being read).
 
     Raises:
-        FuseError: nothing is left as background.
+        FuseError: nothing is left as background, or its voxels do not fit into memory.
     """
     from recon4d.geometry.exposure import exposure_gains
     from recon4d.geometry.fusion import without_outliers
     from recon4d.geometry.surface_points import SurfacePoints
-    from recon4d.geometry.tsdf import TsdfVolume
+    from recon4d.geometry.tsdf import BLOCK_BYTES, TsdfVolume
     from recon4d.scene.mesh import TriMesh
+    from recon4d.stages.working_pictures import machine_memory
 
     survey = take_survey(workspace, trajectory)
     sizes = choose_sizes(options, trajectory, survey)
-    volume = TsdfVolume(sizes.voxel, sizes.band)
+    volume = TsdfVolume(sizes.voxel, sizes.band, machine_memory() // 2 // BLOCK_BYTES)
     frames = Frames(workspace, trajectory, survey, {})
     looks, model = {}, workspace.sparse_model() if options.exposure else None
     for name, seen in frames.walk(part, "finding room"):
-        volume.reserve(seen)
+        try:
+            volume.reserve(seen)
+        except MemoryError as error:
+            raise FuseError(
+                f"fuse: a background in voxels of {sizes.voxel:g} units needs more than half of the machine's memory "
+                f"({error}): give larger ones with --fuse.voxel-size"
+            ) from error
         if model is not None and name in model.rows:
             looks[name] = _looks(seen.picture, model.rows[name], model.pixels[name])
     frames.gains.update(exposure_gains(looks))

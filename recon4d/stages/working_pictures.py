@@ -88,8 +88,12 @@ def working_size(size: tuple[int, int], max_size: int) -> tuple[int, int]:
 
 def usual_workers(pixels: int, bytes_per_pixel: int) -> int:
     """Threads for frames of so many pixels: one per core, but no more than fit into half of the machine's memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(usable_cores(), memory // 2 // (bytes_per_pixel * pixels)))
+    return max(1, min(usable_cores(), machine_memory() // 2 // (bytes_per_pixel * pixels)))
+
+
+def machine_memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def rimmed(mask: np.ndarray, rim: float) -> np.ndarray:
