@@ -24,6 +24,7 @@ from recon4d.stages import depth
 from recon4d.stages.common import BY_CONTENT, changed_flags, check_range, check_types, options_as_json, stage_key
 from recon4d.stages.depth import DepthOptions, sample_overlap, units_read_by_align
 from recon4d.stages.depth_more import MoreDepth, parse_more
+from recon4d.stages.poses import PosesOptions
 from recon4d.workspace import RECORD, StageRecord, Workspace
 
 
@@ -598,12 +599,14 @@ def test_run_takes_the_long_form_and_repeated_flags(workspace, monkeypatch):
 def given_to_align(workspace: Workspace, monkeypatch, *words: str) -> OuterOptions:
     """What the command line makes of words, where align has the outer options."""
     given = []
-    options = dataclasses.make_dataclass("Options", [("align", OuterOptions, OuterOptions())], frozen=True)
-    monkeypatch.setattr(pipeline, "OPTIONS", {"align": OuterOptions})
+    kinds = {"align": OuterOptions, "poses": PosesOptions}
+    fields = [(name, kind, kind()) for name, kind in kinds.items()]
+    options = dataclasses.make_dataclass("Options", fields, frozen=True)
+    monkeypatch.setattr(pipeline, "OPTIONS", kinds)
     monkeypatch.setattr(pipeline, "Options", options)
     monkeypatch.setattr(pipeline, "run_one", lambda workspace, stage, options, progress: given.append(options))
 
-    def run(source, out, *, until, progress, options):
+    def run(source, out, *, until, progress, options, passes):
         given.append(options.align)
         return workspace
 
