@@ -72,7 +72,7 @@ def test_background_mesh_is_the_same_from_run_to_run():
     depth = (2 + 0.2 * np.sin(x / 5) + 0.1 * np.cos(y / 7)).astype(np.float32)
     picture = np.stack([4 * x, 5 * y, x + y], axis=-1).astype(np.uint8)
     still, ones = Rigid3(np.eye(3), np.zeros(3)), np.ones(depth.shape, dtype=np.float32)
-    seen = Sighting(depth, ones, ones > 0, picture, np.ones(3, dtype=np.float32), camera, still)
+    seen = Sighting(depth, ones, ones > 0, ones > 0, picture, np.ones(3, dtype=np.float32), camera, still)
     meshes = []
     for _ in range(3):
         volume = TsdfVolume(0.05, 0.2)
