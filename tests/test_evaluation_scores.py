@@ -417,24 +417,24 @@ def test_result_as_plain_data():
 
 
 def _mask(text: str) -> np.ndarray:
-    """(1, W) bool, X where it is true."""
-    return np.array([[letter == "X" for letter in text]])
+    """(1, W) bool, # where it is true."""
+    return np.array([[letter == "#" for letter in text]])
 
 
 def test_mask_scores_by_hand():
-    scores = score_mask(_mask("XXX......."), _mask("..XX......"))  # 1 of both, 4 of either, 8 static of which 2 wrong
+    scores = score_mask(_mask("###......."), _mask("..##......"))  # 1 of both, 4 of either, 8 static of which 2 wrong
     assert scores == MaskScores(iou=1 / 4, precision=1 / 3, recall=1 / 2, false_alarms=2 / 8)
-    assert score_mask(_mask("X.X."), _mask("X.X.")) == MaskScores(1, 1, 1, 0)
+    assert score_mask(_mask("#.#."), _mask("#.#.")) == MaskScores(1, 1, 1, 0)
 
 
 def test_masks_of_several_frames_are_pooled_not_averaged():
-    estimates, truths = [_mask("XXXX"), _mask("X..."), _mask("....")], [_mask("XXXX"), _mask(".XX."), _mask("...X")]
+    estimates, truths = [_mask("####"), _mask("#..."), _mask("....")], [_mask("####"), _mask(".##."), _mask("...#")]
     scores = pooled_mask_scores(estimates, truths)
     assert scores == MaskScores(iou=4 / 8, precision=4 / 5, recall=4 / 7, false_alarms=1 / 5)
 
 
 def test_mask_scores_of_nothing_are_none_not_zero():
-    nothing, everything = _mask("...."), _mask("XXXX")
+    nothing, everything = _mask("...."), _mask("####")
     assert score_mask(nothing, nothing) == MaskScores(None, None, None, 0)
     assert score_mask(nothing, everything) == MaskScores(0, None, 0, None)
     assert score_mask(everything, nothing) == MaskScores(0, 0, None, 1)

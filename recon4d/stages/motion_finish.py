@@ -39,7 +39,9 @@ class Finish:
     def __init__(self, workspace: Workspace, walks: MotionWalks, labelled: Labelled, options: MotionOptions) -> None:
         self._workspace, self._walks, self._labelled, self._options = workspace, walks, labelled, options
         self._row = {name: i for i, name in enumerate(walks.names)}
-        self._fine = MotionWalks(workspace, replace(options, max_size=FLOW_SIZE, segmentation=None), None, KEPT)
+        self._fine = MotionWalks(
+            workspace, replace(options, max_size=FLOW_SIZE, segmentation=None), None, KEPT, walks.source
+        )
         self._flow = lru_cache(KEPT)(self._fine.flow_pair)
 
     def made(self, name: str) -> FrameMotion:

@@ -24,6 +24,7 @@ from recon4d.stages.recorded_flow import open_scene_flow_source
 from recon4d.stages.working_pictures import WorkingPictures
 
 if TYPE_CHECKING:
+    from recon4d.motion.flow import FlowSource
     from recon4d.motion.segmentation import Segmentation
     from recon4d.stages.motion import MotionOptions
     from recon4d.workspace import Workspace
@@ -117,16 +118,21 @@ class MotionWalks:
     """The frames of a scene at working size, named by row."""
 
     def __init__(
-        self, workspace: Workspace, options: MotionOptions, folder: Path | None, kept: int = KEPT_LOOKS
+        self,
+        workspace: Workspace,
+        options: MotionOptions,
+        folder: Path | None,
+        kept: int = KEPT_LOOKS,
+        source: FlowSource | None = None,
     ) -> None:
         """``folder`` is where the walks keep what they found, None where only flow is asked for; ``kept`` frames stay
-        in memory.
+        in memory; ``source`` of flow is opened from the options where it is not given.
         """
         trajectory = workspace.unrefined_trajectory()
         self.names, self._frames = trajectory.names, list(trajectory)
         self._workspace, self._folder = workspace, folder
         self._pictures = WorkingPictures(workspace, trajectory, options.max_size, kept)
-        self._source = open_scene_flow_source(workspace, options.flow)
+        self.source = source or open_scene_flow_source(workspace, options.flow)
         self._points = workspace.sparse_model().pixels
         self._segmentation, self._threshold = _segmentation(options), options.threshold
         self.look = self._pictures.remembered(self._look)
@@ -194,10 +200,10 @@ class MotionWalks:
     def _between(self, i: int, j: int) -> np.ndarray | None:
         """(h, w, 2) flow from one frame to another; None where there is no such frame or flow."""
         inside = 0 <= i < len(self.names) and 0 <= j < len(self.names)
-        return self._flow(i, j) if inside and self._source.knows(self.names[i], self.names[j]) else None
+        return self._flow(i, j) if inside and self.source.knows(self.names[i], self.names[j]) else None
 
     def _flow_between(self, i: int, j: int) -> np.ndarray:
-        return guided_flow(self._source, self.look(i), self.look(j))
+        return guided_flow(self.source, self.look(i), self.look(j))
 
     def flow_pair(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Flow (h, w, 2) between two frames, there and back; None where there is no such frame or flow."""
