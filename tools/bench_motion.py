@@ -180,6 +180,7 @@ HEADS = (
     "precision",
     "recall",
     "IoU by object (median)",
+    "precision / recall by object",
     "called moving",
     "objects",
     "CPU s a frame",
@@ -193,13 +194,14 @@ def table_row(row: dict[str, object]) -> str:
     def share(value: float | None) -> str:
         return "" if value is None else f"{value:.2f}"
 
-    each = ""
-    if score:
-        each = ", ".join(f"{of['iou']:.2f} ({of['iou_median']:.2f})" for of in score["per_object"].values())
+    objects = score["per_object"].values() if score else ()
+    each = ", ".join(f"{of['iou']:.2f} ({of['iou_median']:.2f})" for of in objects)
+    halves = ", ".join(f"{of['precision']:.2f} / {of['recall']:.2f}" for of in objects)
     cells = (
         f"{row['clip']}, {row['depth']}",
         *(share(score[key]) if score else "" for key in ("iou", "precision", "recall")),
         each,
+        halves,
         f"{100 * row['cost']['moving_share']:.2f} %" + (" (nothing moves)" if row["still"] else ""),
         str(row["cost"]["objects"]),
         f"{row['cost']['cpu_s']:.2f}",
