@@ -10,10 +10,10 @@ from onnx_models import write_flow_model, write_onnx
 from recon4d.errors import InputError, MissingDependency
 from recon4d.formats.flow_files import write_flo, write_kitti_flow
 from recon4d.formats.onnx_file import has_external_data
+from recon4d.formats.onnx_model import OnnxModel, OnnxUse
 from recon4d.geometry.dense_flow import dis_flow
 from recon4d.geometry.flow_check import checked_flow, flow_map, resized_flow
 from recon4d.motion.flow import SOURCES, Frame, open_flow, source_class
-from recon4d.motion.onnx_model import OnnxModel
 
 SHIFT = np.array([5.0, -3.0])
 FRAMES = [("000000", "clip.mp4"), ("000003", "clip.mp4"), ("000006", "clip.mp4")]
@@ -286,11 +286,11 @@ def test_models_with_weights_in_other_files_are_refused(tmp_path, where):
     parted = scaled(tmp_path / "parted.onnx", 0.5, where, "weights.bin")
     assert (tmp_path / "weights.bin").exists()
     assert has_external_data(parted)
-    OnnxModel(whole, pictures=1)
+    OnnxModel(whole, OnnxUse("motion", pictures=1))
     for change in (lambda: None, (tmp_path / "weights.bin").unlink):
         change()
         with pytest.raises(InputError, match=r"parted.onnx keeps weights in other files .* as one file") as caught:
-            OnnxModel(parted, pictures=1)
+            OnnxModel(parted, OnnxUse("motion", pictures=1))
         assert "\n" not in str(caught.value)
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.onnx_model import OnnxModel, OnnxUse
 from recon4d.geometry.flow_check import resized_flow
+from recon4d.geometry.picture_sizes import at_size, padded
 from recon4d.motion.flow import Frame, flow_of_equals
-from recon4d.motion.model_sizes import at_size, padded
-from recon4d.motion.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class OnnxFlow:
     on_any_pictures = True
 
     def __init__(self, path: Path) -> None:
-        self._model = OnnxModel(path, pictures=2)
+        self._model = OnnxModel(path, OnnxUse("motion", pictures=2))
 
     def knows(self, source: str, target: str) -> bool:
         return True

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from recon4d.errors import InputError
-from recon4d.motion.model_sizes import at_size, padded
-from recon4d.motion.onnx_model import OnnxModel
+from recon4d.formats.onnx_model import OnnxModel, OnnxUse
+from recon4d.geometry.picture_sizes import at_size, padded
 
 MULTIPLE = 32  # of the sides, where the model takes any size
 SLACK = 0.01  # by which probabilities may leave 0..1, or their sum 1: half precision
@@ -28,7 +28,7 @@ class Segmentation:
     """
 
     def __init__(self, path: Path) -> None:
-        self._model = OnnxModel(path, pictures=1)
+        self._model = OnnxModel(path, OnnxUse("motion", pictures=1))
 
     def foreground(self, rgb: np.ndarray) -> np.ndarray:
         """(H, W) float32 probability 0..1 for a picture (H, W, 3) uint8. Raises InputError."""
