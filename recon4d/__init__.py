@@ -21,7 +21,7 @@ _EXPORTS = {
     "Options": "recon4d.pipeline",
     "FramesOptions": "recon4d.stages.frames",
     "PosesOptions": "recon4d.stages.poses",
-    "DepthOptions": "recon4d.stages.depth",
+    "DepthOptions": "recon4d.stages.depth_options",
     "AlignOptions": "recon4d.stages.align",
     "MetricOptions": "recon4d.stages.metres",
     "MeshOptions": "recon4d.stages.mesh",

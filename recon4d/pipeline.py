@@ -17,7 +17,8 @@ from recon4d.progress import Progress, Silent
 from recon4d.stages import first_pass as movers
 from recon4d.stages.align import AlignOptions
 from recon4d.stages.common import changed_flags, check_types, options_as_json, stage_key
-from recon4d.stages.depth import DepthOptions, units_read_by_align
+from recon4d.stages.depth import units_read_by_align
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.export import ExportOptions
 from recon4d.stages.frames import FramesOptions, check_source, source_key
 from recon4d.stages.fuse import FuseOptions
@@ -196,7 +197,7 @@ def _why_stale(workspace: Workspace, record: StageRecord, options: object, sourc
     extra = source_key(source) if stage == "frames" else None
     if hasattr(module, "extra_key"):
         extra = module.extra_key(workspace, options)
-    version = getattr(options, "version", module.VERSION)  # a unit may have one of its own
+    version = options.version if hasattr(options, "version") else module.VERSION  # a unit may have one of its own
     if stage_key(record.unit, version, options, record.inputs, extra) != record.key:
         changed = changed_flags(stage, options, record.options)
         if changed:
@@ -296,6 +297,10 @@ def stage_with_absolute_paths(options: object) -> object:
             paths[option.name] = Path(value).resolve()  # Python users may have given a text
         elif option.metadata.get("path_after_equals") and isinstance(value, (tuple, list)):
             paths[option.name] = tuple(_absolute_after_equals(text) for text in value)
+        elif option.metadata.get("path_or_hub_id"):
+            paths[option.name] = (
+                _absolute_model(value) if isinstance(value, str) else tuple(map(_absolute_model, value))
+            )
     return dataclasses.replace(options, **paths)
 
 
@@ -304,6 +309,13 @@ def _absolute_after_equals(text: object) -> object:
     words, equals, path = text.partition("=") if isinstance(text, str) else ("", "", "")
     # A shell leaves the ~ after an = alone.
     return f"{words}={Path(path).expanduser().resolve()}" if equals and path else text
+
+
+def _absolute_model(text: object) -> object:
+    """[SOURCE=]MODEL with an absolute path where the model lies here; the id of a hub stays as it is."""
+    source, equals, model = text.rpartition("=") if isinstance(text, str) else ("", "", "")
+    path = Path(model).expanduser()
+    return f"{source}{equals}{path.resolve()}" if model and path.exists() else text
 
 
 @contextmanager

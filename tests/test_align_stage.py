@@ -17,7 +17,7 @@ from recon4d.geometry.similarity import fit_similarity
 from recon4d.scene.depth import Provenance
 from recon4d.stages import align, depth
 from recon4d.stages.align import AlignOptions
-from recon4d.stages.depth import DepthOptions
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.metres import MetricOptions
 from recon4d.workspace import Workspace
 

@@ -18,7 +18,8 @@ from recon4d.scene.depth import DepthKind, Provenance
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.stages import align, depth, depth_mvs, working_pictures
 from recon4d.stages.common import stage_key
-from recon4d.stages.depth import DepthOptions, source_names, unit_options
+from recon4d.stages.depth import unit_options
+from recon4d.stages.depth_options import DepthOptions, source_names
 from recon4d.workspace import RECORD, Workspace
 
 

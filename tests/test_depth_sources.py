@@ -22,8 +22,10 @@ from recon4d.scene.recording import Frame
 from recon4d.scene.windows import OverlapPair
 from recon4d.stages import depth
 from recon4d.stages.common import BY_CONTENT, changed_flags, check_range, check_types, options_as_json, stage_key
-from recon4d.stages.depth import DepthOptions, sample_overlap, units_read_by_align
-from recon4d.stages.depth_more import MoreDepth, parse_more
+from recon4d.stages.depth import sample_overlap, units_read_by_align
+from recon4d.stages.depth_files import MoreDepth
+from recon4d.stages.depth_more import parse_more
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.poses import PosesOptions
 from recon4d.workspace import RECORD, StageRecord, Workspace
 

@@ -23,7 +23,7 @@ from recon4d import FramesOptions, PosesOptions, Recon4dError, pipeline
 from recon4d.progress import Silent
 from recon4d.stages import depth as depth_stage
 from recon4d.stages.align import AlignOptions
-from recon4d.stages.depth import DepthOptions
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.evaluate import EvaluateOptions
 
 DATA = Path(os.environ.get("RECON4D_TEST_DATA", Path(__file__).parents[2] / "shared")) / "data"

@@ -26,7 +26,7 @@ from voxels import VoxelMerger
 from recon4d import FuseOptions, Workspace, pipeline
 from recon4d.scene.camera import Camera
 from recon4d.stages import fuse
-from recon4d.stages.depth import DepthOptions
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.evaluate import EvaluateOptions
 
 DATA = bench_align.DATA

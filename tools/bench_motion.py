@@ -23,7 +23,7 @@ from recon4d import MotionOptions, Workspace, pipeline
 from recon4d.evaluation.mask_scores import pooled_mask_scores, score_mask
 from recon4d.evaluation.truth import Counting, FlowTruth, GridTruth
 from recon4d.stages import align, depth, motion
-from recon4d.stages.depth import DepthOptions
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.evaluate_pairs import Undistorter
 
 DATA = bench_align.DATA

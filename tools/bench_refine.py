@@ -30,7 +30,7 @@ from recon4d.refine.polish import PolishSettings
 from recon4d.refine.prior import prior_at
 from recon4d.refine.reference import ReferenceSettings
 from recon4d.stages import align, depth, mesh, motion, refine
-from recon4d.stages.depth import DepthOptions
+from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.evaluate import EvaluateOptions, evaluate
 from recon4d.stages.evaluate_pairs import Pairs
 

@@ -25,6 +25,8 @@ BY_CONTENT = {"by_content": "all"}  # names a file or folder: enters the key by 
 PICTURES_BY_CONTENT = {"by_content": "pictures"}  # the same; of a folder only the pictures directly in it are read
 NOT_IN_KEY = {"in_key": False}  # threads, device: cannot change the result
 PATH_AFTER_EQUALS = {"path_after_equals": True}  # texts WORDS=PATH
+# A model, or several as SOURCE=MODEL: what is meant enters the key by its content or revision, not by what is typed.
+PATH_OR_HUB_ID = {"path_or_hub_id": True, "in_key": False}
 
 
 def execute(

@@ -31,7 +31,7 @@ def run_demo(out: Path, frames: int, progress: Progress) -> Workspace:
     """
     from recon4d.evaluation.report import format_scores
     from recon4d.pipeline import Options, run
-    from recon4d.stages.depth import DepthOptions
+    from recon4d.stages.depth_options import DepthOptions
     from recon4d.stages.evaluate import EvaluateOptions, evaluate
     from recon4d.view.contact_sheet import write_overview
 

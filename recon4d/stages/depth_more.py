@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import get_args
 
 from recon4d.errors import InputError, OptionsError
 from recon4d.formats.path_text import is_text, shown
-from recon4d.stages.common import BY_CONTENT
+from recon4d.stages.depth_files import MoreDepth
+from recon4d.stages.depth_options import KINDS
 
-KINDS = Literal["auto", "scene_z", "metric_z", "scale_free_z", "affine_z", "scale_free_disparity", "affine_disparity"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 FORM = "NAME[:KIND][:sensor][:METRES]=PATH"
-
-
-@dataclass(frozen=True)
-class MoreDepth:
-    """The options of one further depth; the same as those of the primary one, under another name."""
-
-    typed_as: ClassVar[str] = "--depth.more"
-
-    path: Path = field(metadata=BY_CONTENT)
-    kind: KINDS = "auto"
-    sensor: bool = False
-    metres_per_value: float | None = None
 
 
 def parse_more(texts: Sequence[str], taken: Sequence[str]) -> dict[str, MoreDepth]:

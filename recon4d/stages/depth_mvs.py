@@ -18,7 +18,8 @@ import numpy as np
 from recon4d.errors import DepthError, InputError
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.trajectory import PoseOrigin
-from recon4d.stages.common import NOT_IN_KEY
+from recon4d.stages.common import NOT_IN_KEY, check_range
+from recon4d.stages.depth_options import DepthOptions, fields_of
 from recon4d.stages.working_pictures import WorkingPictures, usual_workers, working_size
 from recon4d.workspace import StagePart, Workspace
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from recon4d.geometry.stereo_views import StereoViews
     from recon4d.scene.trajectory import Trajectory
 
-MVS = "mvs"  # the name of this source
 MATCHED = 20  # other frames a frame is matched with
 SETTLED_WITH = 30  # other frames whose looks settle a frame's depth
 LOOKS, SETTLED = "looks", "settled"  # folders in the part, gone when the depth is done
@@ -42,13 +42,28 @@ OTHERWISE = "or give depth with --depth.path"
 
 @dataclass(frozen=True)
 class StereoDepth:
-    """What of the depth options concerns depth/mvs; the defaults are those of `DepthOptions`."""
+    """What of the depth options concerns depth/mvs."""
 
     version: ClassVar[int] = 8  # raised when the same options give another result
 
     max_size: int
     complete: bool
     workers: int | None = field(metadata=NOT_IN_KEY)
+
+    @classmethod
+    def of(cls, options: DepthOptions) -> StereoDepth:
+        return cls(**fields_of(cls, options))
+
+    def check(self) -> None:
+        check_range("depth", "max_size", self.max_size, low=64, high=4096)
+        if self.workers is not None:
+            check_range("depth", "workers", self.workers, low=1)
+
+    def extra_key(self) -> object:
+        return None
+
+    def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
+        return make_stereo_depth(workspace, self, part)
 
 
 def make_stereo_depth(workspace: Workspace, options: StereoDepth, part: StagePart) -> dict[str, object]:

@@ -1,0 +1,28 @@
+"""Where networks run, and with which numbers."""
+
+from __future__ import annotations
+
+from recon4d.errors import OptionsError
+
+
+def chosen_device(wanted: str) -> str:
+    """``cpu``, ``cuda`` or ``mps``; auto is the GPU where PyTorch sees one. Raises OptionsError where it sees none."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[wanted]:
+        raise OptionsError(f"depth: --depth.device is {wanted}, and PyTorch sees no such device here: use auto or cpu")
+    return wanted
+
+
+def chosen_dtype(wanted: str, device: str) -> str:
+    """Name of a dtype of PyTorch; auto is float16 on cuda, else float32."""
+    if wanted == "auto":
+        return "float16" if device == "cuda" else "float32"
+    if wanted == "float16" and device == "cpu":
+        raise OptionsError(
+            "depth: --depth.dtype is float16, which CPUs are slow and coarse with: use float32 or bfloat16"
+        )
+    return wanted

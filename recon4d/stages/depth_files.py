@@ -1,0 +1,123 @@
+"""Depth that others made: the primary one of `--depth.path`, and further ones of `--depth.more`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from recon4d.errors import InputError, OptionsError
+from recon4d.formats.path_text import is_text, shown
+from recon4d.scene.depth import DepthKind
+from recon4d.stages.common import BY_CONTENT
+from recon4d.stages.depth_frames import DepthFrames
+from recon4d.stages.depth_options import KINDS, MVS, DepthOptions, fields_of
+from recon4d.workspace import StagePart, Workspace
+
+if TYPE_CHECKING:
+    from recon4d.depth.precomputed import PrecomputedRequest
+
+
+@dataclass(frozen=True)
+class FileDepth:
+    """What of the depth options concerns depth/precomputed."""
+
+    version: ClassVar[int] = 3
+
+    path: Path | None = field(metadata=BY_CONTENT)
+    kind: KINDS
+    key: str | None
+    metres_per_value: float | None
+    sensor: bool
+    names: Path | None = field(metadata=BY_CONTENT)
+    offset: int | None
+    stride: int | None
+    windows: str | None
+
+    @classmethod
+    def of(cls, options: DepthOptions) -> FileDepth:
+        return cls(**fields_of(cls, options))
+
+    def check(self) -> None:
+        from recon4d.depth.windows import parse_windows
+
+        if self.path is None:
+            raise OptionsError(
+                "depth: the source precomputed needs --depth.path: an npz as DepthCrafter writes it, or a folder of "
+                f"depth files; without any, --depth.source {MVS} measures depth in the pictures"
+            )
+        if not is_text(self.path):
+            raise OptionsError(f"depth: the path {shown(self.path)} is not valid UTF-8: rename the file or folder")
+        if not Path(self.path).exists():
+            raise InputError(f"depth: {self.path} was not found: correct --depth.path")
+        if self.windows is not None:
+            parse_windows(self.windows)
+
+    def extra_key(self) -> object:
+        return None
+
+    def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
+        from recon4d.depth.matching import RowCounting
+        from recon4d.depth.windows import parse_windows
+
+        windows = parse_windows(self.windows) if self.windows is not None else None
+        counting = RowCounting(self.names, self.offset, self.stride)
+        return _read(workspace, replace(_request(self), key=self.key, counting=counting, windows=windows), part)
+
+
+@dataclass(frozen=True)
+class MoreDepth:
+    """The options of one further depth; the same as those of the primary one, under another name."""
+
+    typed_as: ClassVar[str] = "--depth.more"
+    version: ClassVar[int] = 3
+
+    path: Path = field(metadata=BY_CONTENT)
+    kind: KINDS = "auto"
+    sensor: bool = False
+    metres_per_value: float | None = None
+
+    def extra_key(self) -> object:
+        return None
+
+    def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
+        return _read(workspace, _request(self), part)
+
+
+def _request(options: FileDepth | MoreDepth) -> PrecomputedRequest:
+    """The options in the depth room's own words."""
+    from recon4d.depth.precomputed import PrecomputedRequest
+
+    return PrecomputedRequest(
+        path=Path(options.path),
+        kind=None if options.kind == "auto" else DepthKind(options.kind),
+        metres_per_value=options.metres_per_value,
+        sensor=options.sensor,
+    )
+
+
+def _read(workspace: Workspace, request: PrecomputedRequest, part: StagePart) -> dict[str, object]:
+    """Write the depth of the files, frame by frame."""
+    from recon4d.depth.precomputed import open_precomputed
+
+    frames = DepthFrames(workspace, part)
+    source = open_precomputed(request, frames.recording, frames.size, frames.source_frames)
+    for remark in source.remarks:
+        part.progress.say(f"  {remark}")
+    invalid = []
+    for name in part.pending(frames.names, "reading depth"):
+        depth = source.depth(name)
+        frames.write(name, depth)
+        pair = source.overlap(name)
+        if pair is not None:
+            frames.write_overlap(name, *pair)
+        invalid.append(1.0 - float(depth.valid.mean()))
+    windows = frames.write_windows(source.windows)
+    frames.say_invalid(invalid)
+    return {
+        "kind": source.kind.value,
+        "sensor": request.sensor,
+        "frames": len(frames.names),
+        "windows": windows,
+        "remarks": list(source.remarks),
+    }
