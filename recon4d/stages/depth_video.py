@@ -1,0 +1,225 @@
+"""Depth by DepthCrafter: a video diffusion model that sees the recorded frames window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from recon4d.errors import InputError
+from recon4d.scene.depth import DepthKind, DepthMap, Provenance
+from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range
+from recon4d.stages.depth_frames import DepthFrames, at_picture_size
+from recon4d.stages.depth_options import DEPTHCRAFTER, DepthOptions, fields_of
+from recon4d.workspace import StagePart, Workspace
+
+if TYPE_CHECKING:
+    from recon4d.depth.depthcrafter import ClipDenoiser, DiffusionSettings, Seam, WindowDepth, WindowState
+    from recon4d.depth.depthcrafter_model import Placement
+    from recon4d.depth.model_files import ModelFiles
+
+STATE = "state.npz"  # in the part, gone when the depth is done: what an interrupted run goes on from
+SAME_EVERYWHERE = 1e-6  # of the range 0..1
+
+
+@dataclass(frozen=True)
+class CrafterDepth:
+    """What of the depth options concerns depth/depthcrafter."""
+
+    version: ClassVar[int] = 1
+
+    model: tuple[str, ...] = field(metadata=PATH_OR_HUB_ID)
+    base_model: str = field(metadata=PATH_OR_HUB_ID)
+    device: Literal["auto", "cpu", "cuda", "mps"] = field(metadata=NOT_IN_KEY)
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = field(metadata=NOT_IN_KEY)  # resolved, in extra_key
+    offload: Literal["none", "model", "sequential"] = field(metadata=NOT_IN_KEY)
+    steps: int
+    guidance: float
+    window: int
+    overlap: int
+    seed: int
+    max_res: int
+    decode_chunk: int
+    noise_strength: float
+    resolution: Literal["source", "model"]
+
+    @classmethod
+    def of(cls, options: DepthOptions) -> CrafterDepth:
+        return replace(cls(**fields_of(cls, options)), model=(options.model_of(DEPTHCRAFTER),))
+
+    def check(self) -> None:
+        check_range("depth", "steps", self.steps, low=1)
+        check_range("depth", "guidance", self.guidance, low=0)
+        check_range("depth", "max_res", self.max_res, low=64)
+        check_range("depth", "decode_chunk", self.decode_chunk, low=1)
+        check_range("depth", "noise_strength", self.noise_strength, low=0)
+        check_range("depth", "seed", self.seed, low=0)
+        self.settings()
+
+    def settings(self) -> DiffusionSettings:
+        """The same for the model. Raises OptionsError."""
+        from recon4d.depth.depthcrafter import DiffusionSettings
+
+        return DiffusionSettings(**fields_of(DiffusionSettings, self))
+
+    def extra_key(self) -> object:
+        placement = self.placement()
+        return [*(files.identity for files in self.files()), placement.dtype]
+
+    def files(self) -> tuple[ModelFiles, ModelFiles]:
+        """Those of the UNet, and of the base model. Raises InputError."""
+        from recon4d.depth.depthcrafter_model import BASE_FILES, UNET_FILES
+        from recon4d.depth.model_files import find_model
+
+        return find_model(self.model[0], UNET_FILES), find_model(self.base_model, BASE_FILES)
+
+    def placement(self) -> Placement:
+        """Where to run. Raises OptionsError."""
+        from recon4d.depth.depthcrafter_model import Placement
+        from recon4d.depth.devices import chosen_device, chosen_dtype
+
+        device = chosen_device(self.device)
+        return Placement(device, chosen_dtype(self.dtype, device), self.offload)
+
+    def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
+        from recon4d.depth.depthcrafter import ClipDenoiser
+        from recon4d.depth.depthcrafter_input import resized_pictures, working_size
+        from recon4d.depth.depthcrafter_model import load_depthcrafter
+        from recon4d.depth.model_terms import terms_of
+
+        frames, placement, (unet, base) = DepthFrames(workspace, part), self.placement(), self.files()
+        names = frames.recording.names
+        size = working_size(*frames.size, self.max_res)
+        terms = terms_of(unet.identity if "@" in unet.identity else unet.name, unet.place)
+        part.progress.say(f"  {terms.sentence()}")
+        model = load_depthcrafter(unet.place, base.place, placement)
+        clip = ClipDenoiser(
+            model,
+            lambda first, end: resized_pictures([frames.picture(name) for name in names[first:end]], size),
+            (len(names), size[1], size[0]),
+            self.settings(),
+        )
+        walk = _Walk(frames, part, clip, self.resolution == "source")
+        part.progress.say(
+            f"  {len(names)} frames at {size[0]}x{size[1]} in {_windows(len(clip.plan))} on {placement.device} "
+            f"({placement.dtype})"
+        )
+        walk.go_on()
+        windows = frames.write_windows([names[first:end] for first, end in clip.plan]) if len(clip.plan) > 1 else 0
+        return walk.summary() | {
+            "windows": windows,
+            "remarks": [],
+            "size": f"{size[0]}x{size[1]}",
+            "device": placement.device,
+            "dtype": placement.dtype,
+            "base_model": base.name,
+            **terms.record(),
+        }
+
+
+def _windows(count: int) -> str:
+    return "one window" if count == 1 else f"{count} windows"
+
+
+class _Walk:
+    """Through the windows of a clip: what is final is written, and what is kept in between lies in a file."""
+
+    def __init__(self, frames: DepthFrames, part: StagePart, clip: ClipDenoiser, to_source: bool) -> None:
+        self._frames, self._part, self._clip, self._to_source = frames, part, clip, to_source
+        self._posed = set(frames.names)
+        self._flat = 0  # frames with the same number everywhere
+        self._seams: list[tuple[int, int, float]] = []  # shared frames of two windows, and how far they agree, 0..1
+        self._maps: dict[int, np.ndarray] = {}  # confidence of compared frames, by row, as (h, w)
+
+    def go_on(self) -> None:
+        """Work on the windows that are not done yet."""
+        state = self._read_state()
+        units, windows = self._clip.work_of_window(), len(self._clip.plan)
+        if state is not None:
+            self._part.progress.say(f"  {state.done} of {windows} windows are done already")
+        done = state.done if state else 0
+        with self._part.progress.bar("denoising windows", units * windows, units * done) as bar:
+            for window in self._clip.windows(state, bar.advance):
+                self._write(window)
+                self._write_state(window.state)
+        (self._part.path / STATE).unlink(missing_ok=True)
+
+    def summary(self) -> dict[str, object]:
+        """Kind, frames, and how far the windows agree; warns of what looks wrong."""
+        count = len(self._frames.names)
+        if self._flat:
+            self._part.warn(
+                f"depth: depthcrafter: {self._flat} of {count} frames have the same depth everywhere: look at their "
+                "pictures, and at the model"
+            )
+        agreement = [round(seam[2], 3) for seam in self._seams]
+        return {
+            "kind": DepthKind.AFFINE_DISPARITY.value,
+            "sensor": False,
+            "frames": count,
+            "agreement_of_windows": agreement,
+        }
+
+    def _write(self, window: WindowDepth) -> None:
+        if window.seam is not None:
+            self._take_seam(window.seam)
+        names = self._frames.recording.names
+        for row, disparity in enumerate(window.disparity, window.first):
+            confidence = self._maps.pop(row, None)
+            if names[row] not in self._posed:
+                continue
+            if confidence is None:
+                usual = min((share for first, end, share in self._seams if first <= row < end), default=1.0)
+                confidence = np.full(disparity.shape, usual, dtype=np.float32)
+            self._flat += float(np.ptp(disparity)) < SAME_EVERYWHERE
+            depth = _depth_map(disparity, confidence)
+            if self._to_source:
+                depth = at_picture_size(depth, self._frames.picture(names[row]))
+            self._frames.write(names[row], depth)
+
+    def _take_seam(self, seam: Seam) -> None:
+        """Write what two windows said of the same frames, and remember how far they agree."""
+        maps = seam.confidence()
+        self._seams.append((*seam.shared, float(np.median(maps))))
+        for row, confidence, earlier, later in zip(range(seam.first, len(maps) + seam.first), maps, *seam[2:]):
+            self._maps[row] = confidence
+            name = self._frames.recording.names[row]
+            if name in self._posed:
+                self._frames.write_overlap(name, _depth_map(earlier, confidence), _depth_map(later, confidence))
+
+    def _write_state(self, state: WindowState) -> None:
+        from recon4d.formats.arrays import write_arrays
+
+        rows = sorted(self._maps)
+        half_written = self._part.path / f"{STATE}.new"
+        write_arrays(
+            half_written,
+            counts=np.array([state.done, state.decoded, self._flat]),
+            latents=state.latents,
+            seams=np.array(self._seams, dtype=np.float64).reshape(-1, 3),
+            rows=np.array(rows, dtype=np.int64),
+            maps=np.array([self._maps[row] for row in rows], dtype=np.float32),
+        )
+        half_written.replace(self._part.path / STATE)
+
+    def _read_state(self) -> WindowState | None:
+        """What an interrupted run left; None where there is none, or it is damaged: all windows are done again."""
+        from recon4d.depth.depthcrafter import WindowState
+        from recon4d.formats.arrays import read_arrays
+
+        try:
+            kept = read_arrays(self._part.path / STATE)
+            done, decoded, self._flat = map(int, kept["counts"])
+            self._seams = [(int(first), int(end), float(share)) for first, end, share in kept["seams"]]
+            self._maps = dict(zip(map(int, kept["rows"]), kept["maps"]))
+            return WindowState(done, decoded, kept["latents"])
+        except (InputError, KeyError, ValueError):
+            return None
+
+
+def _depth_map(disparity: np.ndarray, confidence: np.ndarray) -> DepthMap:
+    valid = np.isfinite(disparity)
+    provenance = np.full(disparity.shape, Provenance.FITTED, dtype=np.uint8)
+    values = np.where(valid, disparity, np.float32(0))
+    return DepthMap(DepthKind.AFFINE_DISPARITY, values, valid, confidence, provenance)
