@@ -15,6 +15,7 @@ from recon4d.formats.arrays import read_arrays
 from recon4d.formats.colmap_model import read_reconstruction
 from recon4d.formats.trajectories import read_kitti, read_tum
 from recon4d.formats.transforms_json import read_transforms
+from recon4d.poses.import_rgbd import read_rgbd_poses
 from recon4d.poses.lens import Lens
 from recon4d.scene.recording import Recording
 from recon4d.scene.transforms import Rigid3
@@ -49,6 +50,9 @@ class Matching:
 
 def read_import(path: Path) -> ImportedPoses:
     """Read poses of any of the known kinds. Raises InputError."""
+    recorded = read_rgbd_poses(path)
+    if recorded is not None:
+        return recorded
     if path.is_dir():
         return _read_colmap(path)
     if not path.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,7 @@ from recon4d.errors import InputError, OptionsError
 from recon4d.formats.frames_table import write_frames_table
 from recon4d.formats.path_text import is_text, shown
 from recon4d.formats.pictures import PICTURE_SUFFIXES, write_picture
+from recon4d.formats.rgbd import is_rgbd, open_rgbd
 from recon4d.progress import Progress
 from recon4d.scene.recording import Frame
 from recon4d.stages.common import BY_CONTENT, content_hash, execute
@@ -51,7 +52,7 @@ class FramesOptions:
 
 
 def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Progress | None = None) -> StageRecord:
-    """Write ``frames/`` from a video file, a folder of pictures or one picture.
+    """Write ``frames/`` from a video file, a folder of pictures, one picture or an RGB-D recording.
 
     Raises:
         InputError: the source or a mask cannot be used.
@@ -60,7 +61,7 @@ def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Pr
     check_options(options)
     source = Path(source)
     check_source(source)
-    survey = _survey_video if _is_video(source) else _survey_pictures
+    survey = _survey_of(source)
     return execute(
         workspace,
         "frames",
@@ -86,8 +87,11 @@ def check_source(source: Path) -> None:
 
 
 def source_key(source: Path) -> object:
-    """What of the source enters the stage's key: its bytes; of a folder only the pictures, so that a scene written
+    """What of the source enters the stage's key: its bytes; of a folder only what is read, so that a scene written
     below it does not change the key."""
+    recording = open_rgbd(source)
+    if recording is not None:
+        return [[str(file.relative_to(source)), content_hash(file)] for file in recording.files]
     if _is_video(source):
         return content_hash(source)
     from recon4d.stages.frames_photos import pictures_of
@@ -97,6 +101,18 @@ def source_key(source: Path) -> object:
 
 def _is_video(source: Path) -> bool:
     return source.is_file() and source.suffix.lower() not in PICTURE_SUFFIXES
+
+
+def _survey_of(source: Path) -> Callable[[StagePart, FramesOptions, Path], Survey]:
+    if is_rgbd(source):
+        return _survey_rgbd
+    return _survey_video if _is_video(source) else _survey_pictures
+
+
+def _survey_rgbd(part: StagePart, options: FramesOptions, source: Path) -> Survey:
+    from recon4d.stages.frames_rgbd import survey_rgbd
+
+    return survey_rgbd(part, options, open_rgbd(source))
 
 
 def _survey_video(part: StagePart, options: FramesOptions, source: Path) -> Survey:

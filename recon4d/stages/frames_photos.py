@@ -142,14 +142,23 @@ def _write(
     photo_of = {frame.name: photos[frame.source_index] for frame in frames}
     for name in part.pending(list(photo_of), "writing frames"):
         photo = photo_of[name]
-        target = part.path / f"{name}{'.jpg' if photo.path.suffix.lower() in _LOSSY else '.png'}"
-        picture = read_photo(photo, white)  # also where it is copied: a damaged file must not slip through
-        if photo.is_plain and size == (photo.width, photo.height):
-            # A copy, not a link: an editor that writes into the user's file must not change a finished stage.
-            shutil.copyfile(photo.path, target)
-        else:
-            write_picture(target, resized(picture, size))
+        write_photo(photo, part.path / f"{name}{suffix_of(photo.path)}", size, white)
     _write_what_photos_tell(part, photo_of)
+
+
+def suffix_of(picture: Path) -> str:
+    """The suffix of the frame that a picture becomes."""
+    return ".jpg" if picture.suffix.lower() in _LOSSY else ".png"
+
+
+def write_photo(photo: Photo, target: Path, size: tuple[int, int], white: int) -> None:
+    """Write a picture as a frame of ``size`` = (width, height). Raises InputError where it is damaged."""
+    picture = read_photo(photo, white)  # also where it is copied: a damaged file must not slip through
+    if photo.is_plain and size == (photo.width, photo.height):
+        # A copy, not a link: an editor that writes into the user's file must not change a finished stage.
+        shutil.copyfile(photo.path, target)
+    else:
+        write_picture(target, resized(picture, size))
 
 
 def _write_what_photos_tell(part: StagePart, photo_of: Mapping[str, Photo]) -> None:
