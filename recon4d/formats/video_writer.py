@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 # One thread: their number changes the bytes. No macroblock tree: with it the same pictures gave several files.
 OPTIONS = {
-    "libx264": {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"},
+    "libx264": {"crf": "20", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"},
     "libopenh264": {"threads": "1"},
     "mpeg4": {"qmin": "2", "qmax": "4", "threads": "1"},
 }
