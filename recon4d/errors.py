@@ -62,3 +62,9 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name != module.partition(".")[0]:  # installed but broken: show the true cause
             raise
         raise MissingDependency(f"{module} is not installed: pip install 'recon4d[{extra}]'") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line of at most 300 characters: theirs go on for pages."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= 300 else f"{line[:297]}..."

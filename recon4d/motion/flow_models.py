@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon4d.errors import InputError
+from recon4d.errors import InputError, first_line
 from recon4d.formats.onnx_model import OnnxModel, OnnxUse
 from recon4d.geometry.flow_check import resized_flow
 from recon4d.geometry.picture_sizes import at_size, padded
@@ -66,7 +66,7 @@ class TorchScriptFlow:
                 warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch prefers another form of file by now
                 self._model = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"motion: {path} is not a usable TorchScript model: {_first_line(error)}") from error
+            raise InputError(f"motion: {path} is not a usable TorchScript model: {first_line(error)}") from error
 
     def knows(self, source: str, target: str) -> bool:
         return True
@@ -86,7 +86,7 @@ class TorchScriptFlow:
         except (RuntimeError, torch.jit.Error) as error:
             raise InputError(
                 f"motion: the model {self._path} fails on two pictures (1, 3, {pictures[0].shape[0]}, "
-                f"{pictures[0].shape[1]}): {_first_line(error)}"
+                f"{pictures[0].shape[1]}): {first_line(error)}"
             ) from error
         last = _last(self._path, out).float().cpu().numpy()
         return _flow_of_output(self._path, last, pictures[0].shape[:2])[:height, :width]
@@ -114,7 +114,3 @@ def _flow_of_output(path: Path, out: np.ndarray, shape: tuple[int, int]) -> np.n
         )
     flow = np.ascontiguousarray(flow, dtype=np.float32)
     return np.where(np.isfinite(flow).all(axis=-1, keepdims=True), flow, np.float32(np.nan))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
