@@ -92,7 +92,7 @@ def _from_content(content: dict[str, object], path: Path) -> CalibrationFile:
 
 
 def _first(content: dict[str, object], *keys: str) -> dict[str, object]:
-    found = next((content[key] for key in keys if key in content), None)
+    found = next((content[key] for key in keys if content.get(key) is not None), None)
     if found is None:
         raise KeyError(keys[0])
     return found

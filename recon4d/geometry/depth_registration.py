@@ -36,11 +36,11 @@ def registered(depth: np.ndarray, camera: Camera, target: Camera, target_from_ca
     if coincide(camera, target, target_from_camera):
         return Registered(depth, np.where(depth > 0, np.arange(depth.size).reshape(depth.shape), -1).astype(np.int32))
     grid = finer_grid(camera, target)
-    corners = _in_grid(depth, camera, grid, target_from_camera, np.array([[0.5, 0.5]]))[:, :, 0]
-    area = _in_grid(depth, camera, grid, target_from_camera, np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
     values = np.full(grid.shape, np.inf)
     source = np.full(grid.shape, -1, dtype=np.int32)
-    _draw(depth, corners, area, values, source, SURFACE_STEP)
+    lenses = tuple(tuple(map(float, (c.fx, c.fy, c.cx, c.cy))) for c in (camera, grid))
+    motion = np.ascontiguousarray(target_from_camera.matrix[:3])
+    _draw(depth, (*lenses, motion), values, source, SURFACE_STEP)
     return Registered(np.where(source >= 0, values, 0).astype(np.float32), source)
 
 
@@ -75,38 +75,46 @@ def finer_grid(camera: Camera, target: Camera) -> Camera:
     return target.resized(round(target.width * finer), round(target.height * finer))
 
 
-def _in_grid(
-    depth: np.ndarray, camera: Camera, grid: Camera, grid_from_camera: Rigid3, offsets: np.ndarray
-) -> np.ndarray:
-    """(h, w, K, 3) pixel and depth in the grid of points of each sample's pixel (K, 2); NaN where there is none."""
-    height, width = depth.shape
-    rays = camera.rays_at(
-        np.arange(width)[None, :, None] + offsets[:, 0], np.arange(height)[:, None, None] + offsets[:, 1]
-    )
-    points = (grid_from_camera @ (rays * depth[..., None, None]).reshape(-1, 3)).reshape(rays.shape)
-    seen = (depth[..., None] > 0) & (points[..., 2] > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        x = grid.fx * points[..., 0] / points[..., 2] + grid.cx
-        y = grid.fy * points[..., 1] / points[..., 2] + grid.cy
-    return np.where(seen[..., None], np.stack([x, y, points[..., 2]], axis=-1), np.nan)
+@njit(cache=True, nogil=True)
+def _in_grid(u, v, z, cameras, out):
+    """Pixel and depth in the grid of a point at pixel (u, v) and depth z of the camera; NaN where it is behind."""
+    (fx, fy, cx, cy), (gfx, gfy, gcx, gcy), m = cameras
+    x, y = (u - cx) / fx * z, (v - cy) / fy * z
+    depth = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+    if depth > 0:
+        out[0] = gfx * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / depth + gcx
+        out[1] = gfy * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / depth + gcy
+        out[2] = depth
+    else:
+        out[:] = np.nan
 
 
 @njit(cache=True, nogil=True)
-def _draw(depth, corners, area, values, source, step):
+def _draw(depth, cameras, values, source, step):
     """Surfaces first, then the areas of samples at their ends, where these lie in front or on nothing."""
     height, width = depth.shape
     joined = np.zeros((height, width), dtype=np.int32)  # blocks around a sample that are surface; 4: it is surrounded
     best = np.full(values.shape, -1.0)
+    corners = np.full((height, width, 3), np.nan)
+    for y in range(height):
+        for x in range(width):
+            if depth[y, x] > 0:
+                _in_grid(x + 0.5, y + 0.5, np.float64(depth[y, x]), cameras, corners[y, x])
     for y in range(height - 1):
         for x in range(width - 1):
             _draw_block(y, x, depth, corners, values, source, best, joined, step)
     alone = np.full(values.shape, np.inf)
     of_alone = np.full(values.shape, -1, dtype=np.int32)
     best[:] = -1.0
+    a = np.empty((4, 3))
     for y in range(height):
         for x in range(width):
             if depth[y, x] > 0 and joined[y, x] < 4:
-                a = area[y, x]
+                z = np.float64(depth[y, x])
+                _in_grid(x, y, z, cameras, a[0])
+                _in_grid(x + 1, y, z, cameras, a[1])
+                _in_grid(x + 1, y + 1, z, cameras, a[2])
+                _in_grid(x, y + 1, z, cameras, a[3])
                 number = y * width + x
                 _triangle(a[0], a[1], a[2], (number, number, number), alone, of_alone, best)
                 _triangle(a[0], a[2], a[3], (number, number, number), alone, of_alone, best)

@@ -88,7 +88,7 @@ def _with_depth(part: StagePart, recording: RgbdRecording) -> list[RgbdFrame]:
         )
     if bare:
         part.warn(
-            f"{len(bare)} of {len(recording.frames)} frames have no depth picture and are left out ({bare[0]}, ...)"
+            f"{len(bare)} of {len(recording.frames)} frames have no depth picture and are left out (such as {bare[0]})"
         )
     return usable
 
