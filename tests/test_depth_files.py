@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from recon4d.depth.matching import RowCounting, match_rows
+from recon4d.depth.matching import RowCounting, RowLabels, match_rows
 from recon4d.depth.precomputed import PrecomputedRequest, detect_kind, open_precomputed
 from recon4d.errors import DepthError, InputError
 from recon4d.formats.depth_files import open_depth_files
@@ -81,31 +81,31 @@ def test_rows_match_by_name_in_the_file(tmp_path):
 
 
 def test_rows_match_by_count_then_by_source_frame():
-    assert match_rows(recording(), 3, None, RowCounting(), 9).row_of == {"000000": 0, "000003": 1, "000006": 2}
-    assert match_rows(recording(), 9, None, RowCounting(), 9).row_of == {"000000": 0, "000003": 3, "000006": 6}
-    offset = match_rows(recording((3, 6)), 2, ("a", "b"), RowCounting(offset=3, stride=3), 9)
+    assert match_rows(recording(), RowLabels(3), RowCounting(), 9).row_of == {"000000": 0, "000003": 1, "000006": 2}
+    assert match_rows(recording(), RowLabels(9), RowCounting(), 9).row_of == {"000000": 0, "000003": 3, "000006": 6}
+    offset = match_rows(recording((3, 6)), RowLabels(2, ("a", "b")), RowCounting(offset=3, stride=3), 9)
     assert offset.row_of == {"000003": 0, "000006": 1}
 
 
 def test_names_file_decides(tmp_path):
     (tmp_path / "names.txt").write_text("000003\n000000\n000006\n")
-    match = match_rows(recording(), 3, None, RowCounting(names_file=tmp_path / "names.txt"), 9)
+    match = match_rows(recording(), RowLabels(3), RowCounting(names_file=tmp_path / "names.txt"), 9)
     assert match.row_of["000003"] == 0
 
 
 def test_another_frame_count_is_refused():
     with pytest.raises(DepthError, match=r"7 frames of depth, 3 chosen frames and 9 in the source"):
-        match_rows(recording(), 7, None, RowCounting(), 9)
+        match_rows(recording(), RowLabels(7), RowCounting(), 9)
 
 
 def test_frame_off_the_stride_is_refused():
     with pytest.raises(DepthError, match="000003"):
-        match_rows(recording(), 5, None, RowCounting(stride=2), 9)
+        match_rows(recording(), RowLabels(5), RowCounting(stride=2), 9)
 
 
 def test_missing_names_are_counted():
     with pytest.raises(DepthError, match="2 of 3 frames"):
-        match_rows(recording(), 2, ("000000", "000001"), RowCounting(), 9)
+        match_rows(recording(), RowLabels(2, ("000000", "000001")), RowCounting(), 9)
 
 
 def test_another_shape_is_refused(tmp_path):
@@ -180,4 +180,4 @@ def test_eight_bit_numbers_do_not_become_millimetres():
 def test_names_with_spaces_are_one_name_a_line(tmp_path):
     (tmp_path / "names.txt").write_text("000003\n\nBild 1 ü\n000006\n")
     with pytest.raises(DepthError, match="1 of 3 frames"):
-        match_rows(recording(), 3, None, RowCounting(names_file=tmp_path / "names.txt"), 9)
+        match_rows(recording(), RowLabels(3), RowCounting(names_file=tmp_path / "names.txt"), 9)

@@ -29,13 +29,21 @@ class RowCounting:
     stride: int | None = None
 
 
-def match_rows(
-    recording: Recording, rows: int, names: tuple[str, ...] | None, counting: RowCounting | None, source_frames: int
-) -> RowMatch:
+@dataclass(frozen=True)
+class RowLabels:
+    """What the files say of their rows."""
+
+    count: int
+    names: tuple[str, ...] | None = None  # frame names or stems of the pictures
+    numbers: tuple[int, ...] | None = None  # which picture each row is, as the program counted what it was given
+
+
+def match_rows(recording: Recording, rows: RowLabels, counting: RowCounting | None, source_frames: int) -> RowMatch:
     """Find the row of every frame.
 
     The rules, in this order: an explicit names file, explicit offset and stride, names in the file itself (frame name
-    or source file stem), as many rows as chosen frames, as many rows as the source has frames.
+    or source file stem), the program's own numbers where its names are none of ours, as many rows as chosen frames, as
+    many rows as the source has frames.
 
     Args:
         counting: None where the user has no options to say how the rows count.
@@ -47,21 +55,38 @@ def match_rows(
     counting = counting or RowCounting()
     if counting.names_file is not None:
         listed = _read_names(counting.names_file)
-        if len(listed) != rows:
-            raise DepthError(f"depth: {counting.names_file} names {len(listed)} rows, the depth has {rows}")
+        if len(listed) != rows.count:
+            raise DepthError(f"depth: {counting.names_file} names {len(listed)} rows, the depth has {rows.count}")
         return _by_name(recording, listed, f"by the names in {counting.names_file.name}", way_out)
     if counting.offset is not None or counting.stride is not None:
         return _by_count(recording, rows, counting.offset or 0, counting.stride or 1)
-    if names is not None:
-        return _by_name(recording, names, "by name", way_out)
-    if rows == len(recording):
+    if rows.names is not None and not (rows.numbers and _only_counts(recording, rows, source_frames)):
+        return _by_name(recording, rows.names, "by name", way_out)
+    if rows.count == len(recording):
         return RowMatch({f.name: k for k, f in enumerate(recording.frames)}, "row by row, as many as chosen frames")
-    if rows == source_frames:
+    if rows.count == source_frames or (rows.numbers is not None and _has_gaps(rows.numbers)):
         return _by_count(recording, rows, 0, 1)
     raise DepthError(
-        f"depth: there are {rows} frames of depth, {len(recording)} chosen frames and {source_frames} in the source: "
-        f"{way_out}"
+        f"depth: there are {rows.count} frames of depth, {len(recording)} chosen frames and {source_frames} in the "
+        f"source: {way_out}"
     )
+
+
+def _has_gaps(numbers: tuple[int, ...]) -> bool:
+    """Numbers that are not just those of the rows mean something: which frames of the source the program gave."""
+    return numbers != tuple(range(len(numbers)))
+
+
+def _only_counts(recording: Recording, rows: RowLabels, source_frames: int) -> bool:
+    """Names such as frame_0007 with which a program counts what it was given are no names of ours.
+
+    They are where all frames are found by them, unless that contradicts a row for every frame of the source.
+    """
+    row_of_name = {name: row for row, name in enumerate(rows.names)}
+    found = [row_of_name.get(frame.name, row_of_name.get(Path(frame.source_name).stem)) for frame in recording.frames]
+    if None in found:
+        return True
+    return rows.count == source_frames and found != [frame.source_index for frame in recording.frames]
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
@@ -94,16 +119,17 @@ def _by_name(recording: Recording, names: tuple[str, ...], rule: str, way_out: s
     return RowMatch(found, rule)
 
 
-def _by_count(recording: Recording, rows: int, offset: int, stride: int) -> RowMatch:
+def _by_count(recording: Recording, rows: RowLabels, offset: int, stride: int) -> RowMatch:
     if stride < 1:
         raise DepthError(f"depth: --depth.stride is {stride}, a number from 1 is expected")
-    found = {}
+    found, row_of_number = {}, {number: row for row, number in enumerate(rows.numbers or range(rows.count))}
     for frame in recording.frames:
-        row, rest = divmod(frame.source_index - offset, stride)
-        if rest or not 0 <= row < rows:
+        number, rest = divmod(frame.source_index - offset, stride)
+        row = row_of_number.get(number)
+        if rest or row is None:
             raise DepthError(
-                f"depth: frame {frame.name} is number {frame.source_index} of the source, no row of {rows} counted "
-                f"from {offset} in steps of {stride} is it: correct --depth.offset and --depth.stride"
+                f"depth: frame {frame.name} is number {frame.source_index} of the source, no row of {rows.count} "
+                f"counted from {offset} in steps of {stride} is it: correct --depth.offset and --depth.stride"
             )
         found[frame.name] = row
     return RowMatch(found, f"by source frame number, from {offset} in steps of {stride}")

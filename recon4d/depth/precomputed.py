@@ -1,16 +1,17 @@
-"""Depth that another program has made: DepthCrafter's npz, or a folder of files."""
+"""Depth that another program has made, in the layout that it writes, or as plain stacks and folders."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from recon4d.depth.matching import RowCounting, RowMatch, match_rows
+from recon4d.depth.matching import RowCounting, RowLabels, RowMatch, match_rows
 from recon4d.depth.windows import StoredWindows, counted_windows, stored_windows
 from recon4d.errors import DepthError
-from recon4d.formats.depth_files import DepthFiles, open_depth_files
+from recon4d.formats.peers import PeerDepth, PicturePart, read_peer_depth
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.recording import Recording
 
@@ -19,6 +20,7 @@ from recon4d.scene.recording import Recording
 MAX_ASPECT_CHANGE = 0.16
 MILLIMETRE = 0.001
 FULL_UINT16 = 65535
+UNIT_REMARK = "one stored unit is"
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,42 @@ class PrecomputedRequest:
     windows: tuple[int, int] | None = None  # length and overlap of the model's windows, rows; None: as the file says
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What a first look at the files has shown."""
+
+    part: PicturePart | None  # what of the picture the rows show; None: all of it
+    whole_numbers: bool
+
+
 class Precomputed:
     """Rows of files as `DepthMap`s of frames."""
 
-    def __init__(self, files: DepthFiles, match: RowMatch, kind: DepthKind, factor: float, sensor: bool) -> None:
-        self.files, self.match, self.kind, self.factor = files, match, kind, factor
-        self.provenance = Provenance.MEASURED if sensor else Provenance.FITTED
+    def __init__(
+        self, peer: PeerDepth, request: PrecomputedRequest, match: RowMatch, kind: DepthKind, sight: Sight
+    ) -> None:
+        self.files, self.kind = peer.files, kind
+        self.told = request.kind is not None  # the user named the kind
+        self.otherwise = peer.otherwise  # the kind, where structure shows that larger numbers mean the other thing
+        self.provenance = Provenance.MEASURED if request.sensor else Provenance.FITTED
         self.remarks: tuple[str, ...] = ()
         self.windows: tuple[tuple[str, ...], ...] = ()
         self.stored: StoredWindows | None = None
+        self._peer, self._request, self.match, self._sight = peer, request, match, sight
+        # What a stored 1 stands for, in the unit of the kind.
+        millimetres = sight.whole_numbers and kind is DepthKind.METRIC_Z
+        self.factor = request.metres_per_value or (MILLIMETRE if millimetres else 1.0)
+
+    def of_kind(self, kind: DepthKind) -> Precomputed:
+        """The same numbers, read as another kind."""
+        other = Precomputed(self._peer, self._request, self.match, kind, self._sight)
+        kept = tuple(remark for remark in self.remarks if not remark.startswith(UNIT_REMARK))
+        other.remarks, other.windows, other.stored = kept, self.windows, self.stored
+        return other
 
     def depth(self, name: str) -> DepthMap:
-        depth = self._map(self.files.row(self.match.row_of[name]))
+        row = self.match.row_of[name]
+        depth = self._map(self.files.row(row), self._peer.confidence(row))
         inside = depth.values[depth.valid]
         if inside.size and np.ptp(inside) == 0:
             raise DepthError(
@@ -57,7 +83,7 @@ class Precomputed:
         pair = self.stored.overlap(self.match.row_of[name]) if self.stored else None
         return None if pair is None else (self._map(pair[0]), self._map(pair[1]))
 
-    def _map(self, raw: np.ndarray) -> DepthMap:
+    def _map(self, raw: np.ndarray, confidence: np.ndarray | None = None) -> DepthMap:
         """(h, w) stored numbers with their holes found and in the unit of their kind."""
         valid = np.isfinite(raw)
         if self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z, DepthKind.SCALE_FREE_Z, DepthKind.SCALE_FREE_DISPARITY):
@@ -65,9 +91,19 @@ class Precomputed:
         if raw.dtype == np.uint16 and self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z):
             valid &= raw != FULL_UINT16
         values = np.where(valid, raw, 0).astype(np.float32) * np.float32(self.factor)
-        return DepthMap(
-            self.kind, values, valid, valid.astype(np.float32), np.full(raw.shape, self.provenance, dtype=np.uint8)
-        )
+        trust = valid.astype(np.float32) if confidence is None else np.where(valid, confidence, np.float32(0))
+        values, valid, trust = (_on_whole_picture(grid, self._sight.part) for grid in (values, valid, trust))
+        return DepthMap(self.kind, values, valid, trust, np.full(valid.shape, self.provenance, dtype=np.uint8))
+
+
+def _on_whole_picture(grid: np.ndarray, part: PicturePart | None) -> np.ndarray:
+    """A grid of what a program saw of a picture, with 0 or False on what it cut away."""
+    if part is None:
+        return grid
+    height, width = grid.shape
+    whole = np.zeros((part.height, part.width), dtype=grid.dtype)
+    whole[part.top : part.top + height, part.left : part.left + width] = grid
+    return whole
 
 
 def open_precomputed(
@@ -82,21 +118,40 @@ def open_precomputed(
     Raises:
         InputError, DepthError: unreadable, not matching, of another shape, or empty.
     """
-    files = open_depth_files(request.path, request.key)
-    match = match_rows(recording, len(files), files.names, request.counting, source_frames)
-    rows = sorted(match.row_of.values())
-    sample = [files.row(r) for r in {rows[0], rows[len(rows) // 2], rows[-1]}]
-    _check_grid(request.path, sample[0].shape, picture_size)
-    kind, why = (request.kind, "as told") if request.kind else detect_kind(files.key, sample)
-    factor = request.metres_per_value or 1.0
-    if request.metres_per_value is None and kind is DepthKind.METRIC_Z and sample[0].dtype.kind in "ui":
-        factor = MILLIMETRE
-    source = Precomputed(files, match, kind, factor, request.sensor)
+    peer = read_peer_depth(request.path, request.key)
+    rows = RowLabels(len(peer.files), peer.files.names, peer.numbers)
+    match = match_rows(recording, rows, request.counting, source_frames)
+    found = sorted(match.row_of.values())
+    sample = [peer.files.row(r) for r in sorted({found[0], found[len(found) // 2], found[-1]})]
+    part = _part(peer, sample[0].shape, picture_size)
+    _check_grid(request.path, sample[0].shape if part is None else (part.height, part.width), picture_size)
+    kind, why = _kind(request, peer, sample)
+    source = Precomputed(peer, request, match, kind, Sight(part, sample[0].dtype.kind in "ui"))
     source.remarks = (f"kind {kind.value} ({why})", f"matched to the frames {match.rule}")
     if kind is DepthKind.METRIC_Z:
-        source.remarks += (f"one stored unit is {factor:g} m",)
+        source.remarks += (f"{UNIT_REMARK} {source.factor:g} m",)
+    if peer.trust is not None:
+        source.remarks += (f"the confidence of {peer.program} is used",)
+    if part is not None:
+        share = 1 - sample[0].size / (part.width * part.height)
+        source.remarks += (f"{peer.program} cut {100 * share:.1f} % of the picture off: there is no depth there",)
     _find_windows(source, request, picture_size)
     return source
+
+
+def _part(peer: PeerDepth, shape: tuple[int, ...], picture_size: tuple[int, int]) -> PicturePart | None:
+    """What of the picture the program saw, where the size of its grid shows that it cut the picture as usual."""
+    if peer.part is None:
+        return None
+    part, grid = peer.part(*picture_size)
+    height, width = shape
+    return part if grid == (width, height) != (part.width, part.height) else None
+
+
+def _kind(request: PrecomputedRequest, peer: PeerDepth, sample: Sequence[np.ndarray]) -> tuple[DepthKind, str]:
+    if request.kind is not None:
+        return request.kind, "as told"
+    return (peer.kind, peer.why) if peer.kind is not None else detect_kind(peer.files.key, sample)
 
 
 def _find_windows(source: Precomputed, request: PrecomputedRequest, picture_size: tuple[int, int]) -> None:
@@ -126,7 +181,7 @@ def _longest(ranges: list[tuple[int, int]]) -> int:
     return max(last - first + 1 for first, last in ranges)
 
 
-def detect_kind(key: str, sample: list[np.ndarray]) -> tuple[DepthKind, str]:
+def detect_kind(key: str, sample: Sequence[np.ndarray]) -> tuple[DepthKind, str]:
     """What the numbers mean, from how they are stored; and the reason in words.
 
     Raises DepthError when no number is finite.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from recon4d.errors import InputError, require
+from recon4d.errors import InputError
 from recon4d.formats.arrays import read_arrays
+from recon4d.formats.exr_files import read_exr
 from recon4d.formats.natural import natural_key
 from recon4d.formats.pictures import read_grey
 
@@ -158,27 +160,13 @@ def read_depth_file(path: Path, key: str | None = None) -> np.ndarray:
         except (ValueError, OSError, EOFError) as error:
             raise InputError(f"depth: {path} is not a readable npy file ({error})") from error
     elif suffix == ".exr":
-        depth = _read_exr(path)
+        depth = read_exr(path)
     else:
         depth = read_grey(path)
     depth = np.squeeze(depth)
     if depth.ndim != 2:
         raise InputError(f"depth: {path} has shape {depth.shape}, one (height, width) picture is expected")
     return depth
-
-
-def _read_exr(path: Path) -> np.ndarray:
-    """The Z (or Y, R) channel."""
-    exr = require("OpenEXR", "exr")
-    try:
-        with exr.File(str(path), separate_channels=True) as file:
-            channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
-    except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"depth: {path} is not a readable EXR file ({error})") from error
-    for name in ("Z", "Y", "R"):
-        if name in channels:
-            return channels[name]
-    raise InputError(f"depth: {path} has the channels {', '.join(channels)}; Z, Y or R is expected")
 
 
 @contextmanager
@@ -188,6 +176,19 @@ def _open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise InputError(f"depth: {path} is not a readable npz file ({error}): make it again") from error
+
+
+def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of an npz by name, without reading them; odd members have none. Raises InputError."""
+    shapes = {}
+    with _open_npz(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as stream, contextlib.suppress(ValueError, EOFError):
+                version = np.lib.format.read_magic(stream)
+                one = np.lib.format.read_array_header_1_0
+                reader = one if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shapes[name.removesuffix(".npy")] = tuple(reader(stream)[0])
+    return shapes
 
 
 def _members(archive: zipfile.ZipFile) -> list[str]:

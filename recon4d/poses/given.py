@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import PosesError
-from recon4d.poses.imports import ImportedPoses, Matching
+from recon4d.poses.import_rows import ImportedPoses
+from recon4d.poses.imports import Matching
 from recon4d.poses.lens import Lens
 from recon4d.poses.native import load_pycolmap
 from recon4d.poses.solution import Solution
@@ -61,12 +62,24 @@ def _in_frames(imported: ImportedPoses, row: int, size: FrameSize) -> Lens:
     lens = imported.lenses[row]
     if not imported.lens_has_size:
         return Lens(lens.model, size.source_width, size.source_height, lens.params).resized(size.width, size.height)
+    lens = _uncut(imported, lens, size)
     if abs(lens.width * size.height - lens.height * size.width) > 0.02 * lens.width * size.height:
         raise PosesError(
             f"poses: the {imported.kind} is of pictures of {lens.width}x{lens.height}, the frames are {size.width}x"
             f"{size.height}: another shape; import poses of these pictures, uncropped and turned the same way"
         )
     return lens.resized(size.width, size.height)
+
+
+def _uncut(imported: ImportedPoses, lens: Lens, size: FrameSize) -> Lens:
+    """The lens of a picture before a program cut it, where the size of its pictures shows that it did so."""
+    if imported.part is None:
+        return lens
+    part, grid = imported.part(size.width, size.height)
+    if grid != (lens.width, lens.height):
+        return lens
+    fx, fy, cx, cy = lens.params
+    return Lens(lens.model, part.width, part.height, (fx, fy, cx + part.left, cy + part.top))
 
 
 def _renamed(

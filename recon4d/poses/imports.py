@@ -1,12 +1,11 @@
-"""Poses that somebody else made: COLMAP, transforms.json, TUM, KITTI or an npz, as one table."""
+"""Poses that somebody else made: COLMAP, transforms.json, TUM, KITTI, an npz or a program with depth, as one table."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,29 +14,14 @@ from recon4d.formats.arrays import read_arrays
 from recon4d.formats.colmap_model import read_reconstruction
 from recon4d.formats.trajectories import read_kitti, read_tum
 from recon4d.formats.transforms_json import read_transforms
+from recon4d.poses.import_peers import read_peers
 from recon4d.poses.import_rgbd import read_rgbd_poses
+from recon4d.poses.import_rows import ImportedPoses
 from recon4d.poses.lens import Lens
 from recon4d.scene.recording import Recording
 from recon4d.scene.transforms import Rigid3
 
-if TYPE_CHECKING:
-    import pycolmap
-
 COLMAP_PLACES = (".", "sparse/0", "sparse", "0")
-
-
-@dataclass(frozen=True)
-class ImportedPoses:
-    """The rows of an import, before they are matched to frames."""
-
-    kind: str  # for people
-    world_from_cam: Rigid3  # batch (N,)
-    names: tuple[str, ...] | None = None  # file names or frame names of the rows
-    timestamps_s: np.ndarray | None = None  # (N,)
-    lenses: tuple[Lens, ...] | None = None  # of the rows; None: the file does not say
-    lens_has_size: bool = True  # False: width and height of the lenses are unknown (0), pixels of the frames are meant
-    model: pycolmap.Reconstruction | None = None  # a COLMAP model
-    missing: tuple[str, ...] = field(default=())  # pictures the file itself names but does not find
 
 
 @dataclass(frozen=True)
@@ -50,13 +34,14 @@ class Matching:
 
 def read_import(path: Path) -> ImportedPoses:
     """Read poses of any of the known kinds. Raises InputError."""
-    recorded = read_rgbd_poses(path)
-    if recorded is not None:
-        return recorded
-    if path.is_dir():
-        return _read_colmap(path)
     if not path.exists():
         raise InputError(f"poses: {path} was not found: check --poses.path")
+    for reader in (read_peers, read_rgbd_poses):
+        found = reader(path)
+        if found is not None:
+            return found
+    if path.is_dir():
+        return _read_colmap(path)
     if path.suffix.lower() == ".json":
         return _read_transforms(path)
     if path.suffix.lower() == ".npz" or zipfile.is_zipfile(path):
@@ -216,6 +201,8 @@ def _by_time(timestamps_s: np.ndarray, recording: Recording, source_fps: float |
 
 def _by_row(imported: ImportedPoses, recording: Recording, source_frames: int) -> Matching:
     count = len(imported.world_from_cam)
+    if imported.numbers is not None and imported.numbers != tuple(range(count)):
+        return _by_number(imported, recording, source_frames)
     if count == len(recording):
         return Matching({name: row for row, name in enumerate(recording.names)}, "by row, one row per chosen frame")
     if count == source_frames:
@@ -228,3 +215,15 @@ def _by_row(imported: ImportedPoses, recording: Recording, source_frames: int) -
         "(frames of the source) are expected: choose the frames it was made for with --frames.stride or "
         "--frames.max-frames"
     )
+
+
+def _by_number(imported: ImportedPoses, recording: Recording, source_frames: int) -> Matching:
+    """A program that left frames out says which ones it has; it was given the source, or the chosen frames alone."""
+    if max(imported.numbers) >= source_frames:
+        raise PosesError(
+            f"poses: the {imported.kind} has a pose of frame {max(imported.numbers)}, the source has {source_frames} "
+            "frames: is it of another recording?"
+        )
+    row_of_number = {number: row for row, number in enumerate(imported.numbers)}
+    row_of = {f.name: row_of_number[f.source_index] for f in recording.frames if f.source_index in row_of_number}
+    return Matching(row_of, "by the numbers of the frames in the source")

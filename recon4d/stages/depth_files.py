@@ -15,7 +15,7 @@ from recon4d.stages.depth_options import KINDS, MVS, DepthOptions, fields_of
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.depth.precomputed import PrecomputedRequest
+    from recon4d.depth.precomputed import Precomputed, PrecomputedRequest
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,23 @@ def _request(options: FileDepth | MoreDepth) -> PrecomputedRequest:
     )
 
 
+def _checked(workspace: Workspace, source: Precomputed, frames: DepthFrames, part: StagePart) -> Precomputed:
+    """The source, read as the kind that the sparse points of the poses show."""
+    from recon4d.stages.depth_check import check_kind, sample_names
+
+    sample = {name: frames.undistorted(name, source.depth(name)) for name in sample_names(workspace)}
+    verdict = check_kind(workspace, source.kind, source.told, sample, source.otherwise)
+    if verdict.remark is None:
+        return source
+    if verdict.changed:
+        part.warn(verdict.remark)
+        source = source.of_kind(verdict.kind)
+    else:
+        part.progress.say(f"  {verdict.remark}")
+    source.remarks += (verdict.remark,)
+    return source
+
+
 def _read(workspace: Workspace, request: PrecomputedRequest, part: StagePart) -> dict[str, object]:
     """Write the depth of the files, frame by frame."""
     from recon4d.depth.precomputed import open_precomputed
@@ -104,6 +121,7 @@ def _read(workspace: Workspace, request: PrecomputedRequest, part: StagePart) ->
     source = open_precomputed(request, frames.recording, frames.size, frames.source_frames)
     for remark in source.remarks:
         part.progress.say(f"  {remark}")
+    source = _checked(workspace, source, frames, part)
     invalid = []
     for name in part.pending(frames.names, "reading depth"):
         depth = source.depth(name)

@@ -57,13 +57,13 @@ class DepthFrames:
 
         if not depth.valid.any():
             raise DepthError(f"depth: frame {name} has no finite number that can be a depth: make the depth again")
-        write_depth_map(self._part.path / f"{name}.npz", self._undistorted(name, depth))
+        write_depth_map(self._part.path / f"{name}.npz", self.undistorted(name, depth))
 
     def write_overlap(self, name: str, earlier: DepthMap, later: DepthMap) -> None:
         """Write what two windows said of a recorded picture."""
         from recon4d.formats.windows_json import write_overlap
 
-        earlier, later = self._undistorted(name, earlier), self._undistorted(name, later)
+        earlier, later = self.undistorted(name, earlier), self.undistorted(name, later)
         write_overlap(self._part.path, name, OverlapPair(earlier.values, later.values, earlier.valid & later.valid))
 
     def write_windows(self, windows: Sequence[Sequence[str]]) -> int:
@@ -81,7 +81,8 @@ class DepthFrames:
         if shares and sum(shares) > MANY_INVALID * len(shares):
             self._part.progress.say(f"  {100 * sum(shares) / len(shares):.1f} % of the pixels have no depth")
 
-    def _undistorted(self, name: str, depth: DepthMap) -> DepthMap:
+    def undistorted(self, name: str, depth: DepthMap) -> DepthMap:
+        """Depth of a recorded picture brought to the undistorted one."""
         return undistorted(depth, self._lenses[name], self._trajectory[name].camera)
 
 
