@@ -48,6 +48,8 @@ def format_scores(result: dict[str, object]) -> str:
         lines += _trajectory_lines(result["trajectory"])
     if result.get("depth"):
         lines += _depth_lines(result)
+    if result.get("benchmark"):
+        lines += _benchmark_lines(result["benchmark"])
     if result.get("mask"):
         lines += _mask_lines(result["mask"])
     if result.get("flow"):
@@ -94,6 +96,21 @@ def _depth_lines(result: dict) -> list[str]:
             "frames"
         )
     return lines
+
+
+def _benchmark_lines(found: dict) -> list[str]:
+    """What published tables hold, and the rest of the scores in a second line."""
+    scores = found["scores"]
+    complete = (
+        "" if scores["completeness"] > 0.9999 else f"; {scores['completeness']:.1%} of the true pixels have depth"
+    )
+    return [
+        f"video depth  {found['unit']}, {found['frames']} frames, truth up to {found['max_depth']:g} m, one scale "
+        f"({found['gain']:.4g}) and shift ({found['shift']:.4g}) for the clip in disparity",
+        f"  AbsRel {scores['abs_rel']:.4f}   d<1.25 {scores['delta1']:.4f}   RMSE {scores['rmse']:.3f} m   log10 "
+        f"{scores['log10']:.4f}   SqRel {scores['sq_rel']:.4f}   d<1.25^2 {scores['delta2']:.4f}   d<1.25^3 "
+        f"{scores['delta3']:.4f}{complete}",
+    ]
 
 
 def _mask_lines(mask: dict) -> list[str]:

@@ -35,6 +35,9 @@ class EvaluateOptions:
 
     stage: StageName | None = None
     """Whose depth is scored; rendered: the fused background seen from each frame. Without it refine, else align."""
+    protocol: Literal["recon4d", "video-depth"] = "recon4d"
+    """How depth is scored. video-depth: a source's own numbers as the video depth benchmarks do it: one scale and shift
+    for the clip in disparity, truth from 0.001 m to --max-depth, the mean over frames."""
     source: str | None = None
     """Depth source for the stage depth; without it the first of those made."""
     depth_gt: Path | None = None
@@ -119,7 +122,13 @@ def evaluate(
         rules["trajectory"] = path.rule
         notes += [path.remark] if path.remark else []
         result["trajectory"] = path.scores
-    if options.depth_gt is not None:
+    if options.protocol == "video-depth":
+        from recon4d.stages.evaluate_protocol import score_by_protocol
+
+        result["benchmark"] = found = score_by_protocol(workspace, options, counting, progress)
+        rules["depth"] = found["rule"]
+        scored.append(found["unit"])
+    elif options.depth_gt is not None:
         from recon4d.stages.evaluate_pairs import Pairs
 
         pairs = Pairs(workspace, options, counting)
@@ -158,7 +167,11 @@ def _check(workspace: Workspace, options: EvaluateOptions) -> None:
         )
     if options.depth_gt is not None and not options.depth_gt_scale > 0:
         raise EvaluationError(f"evaluate: --depth-gt-scale is {options.depth_gt_scale}, a number above 0 is expected")
-    if options.source is not None and options.stage != "depth":
+    if options.protocol == "video-depth":
+        from recon4d.stages.evaluate_protocol import check_protocol
+
+        check_protocol(options)
+    elif options.source is not None and options.stage != "depth":
         raise EvaluationError("evaluate: --source chooses what --stage depth scores, no other stage has several")
     if options.json is not None:
         _check_target(options.json)

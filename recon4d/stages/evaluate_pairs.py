@@ -86,7 +86,7 @@ class Pairs:
             raise EvaluationError("evaluate: none of the frames with true depth has a pose: nothing can be scored")
         self.remarks: list[str] = []
         self.stage = options.stage or ("refine" if workspace.record("refine") else "align")
-        self.unit = _unit_of(workspace, self.stage, options.source)
+        self.unit = unit_of(workspace, self.stage, options.source)
         self.in_scene_units, self.is_metric, self.is_fitted = True, False, False
         self._estimate = self._estimator(workspace)
 
@@ -150,7 +150,7 @@ class Pairs:
         return gain, shift
 
 
-def _unit_of(workspace: Workspace, stage: str, source: str | None) -> str:
+def unit_of(workspace: Workspace, stage: str, source: str | None) -> str:
     """The finished unit whose depth is scored. Raises WorkspaceError."""
     unit = "fuse" if stage == "rendered" else stage
     if stage == "depth":
