@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Package:
 REQUIRED = (
     Package("torch", "torch", "depth models, gradients, GPU", "BSD-3", "pip install torch"),
     Package("diffusers", "diffusers", "DepthCrafter's pipeline", "Apache-2.0", "pip install diffusers"),
+    Package("transformers", "transformers", "depth models", "Apache-2.0", "pip install transformers"),
+    Package("accelerate", "accelerate", "models larger than the GPU", "Apache-2.0", "pip install accelerate"),
+    Package("safetensors", "safetensors", "weights of models", "Apache-2.0", "pip install safetensors"),
     Package("open3d", "open3d", "background mesh, readers", "MIT", "pip install open3d"),
     Package("pycolmap", "pycolmap", "structure from motion", "BSD-3", "pip install pycolmap"),
     Package("numpy", "numpy", "arrays", "BSD-3", "pip install numpy"),
@@ -39,7 +43,7 @@ REQUIRED = (
 )
 OPTIONAL = (
     Package("OpenEXR", "OpenEXR", "EXR depth files", "BSD-3", "pip install 'recon4d[exr]'"),
-    Package("onnxruntime", "onnxruntime", "flow and segmentation models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
+    Package("onnxruntime", "onnxruntime", "depth, flow and other models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
     Package(
         "nvdiffrast",
         "nvdiffrast",
@@ -66,6 +70,10 @@ def examine() -> tuple[str, bool]:
     lines.append("optional:")
     lines += [_check(package)[0] for package in OPTIONAL]
     lines += ["backends:", *_backends()]
+    lines += [
+        "depth models in the cache of the Hugging Face hub (none is used unless it is asked for):",
+        *depth_models(),
+    ]
     lines.append("all that is required is here" if healthy else "something required is missing: see the lines above")
     return "\n".join(lines), healthy
 
@@ -80,6 +88,28 @@ def _check(package: Package) -> tuple[str, bool]:
         return f"  !!  {package.distribution:<24} is installed but does not load: {error}", False
     version = importlib.metadata.version(package.distribution)
     return f"  ok  {package.distribution:<24} {version:<12} {package.purpose} ({package.licence})", True
+
+
+def depth_models() -> list[str]:
+    """A line about each usual depth model: whether its weights are here, and under which terms."""
+    from recon4d.depth.model_terms import USUAL, terms_of
+
+    lines = []
+    for name in USUAL:
+        terms = terms_of(name)
+        allowed = {True: "", False: ", not for commercial use", None: f", {terms.note}"}[terms.commercial_use]
+        lines.append(f"  {'ok' if _in_cache(name) else '--'}  {name:<56} {terms.licence}{allowed}")
+    return lines
+
+
+def _in_cache(name: str) -> bool:
+    """Whether weights of a repository lie in the hub's cache on this machine."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
+    return any(folder.rglob("*.safetensors"))
 
 
 def _backends() -> list[str]:
