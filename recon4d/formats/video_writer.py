@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 # One thread: their number changes the bytes. No macroblock tree: with it the same pictures gave several files.
 OPTIONS = {
-    "libx264": {"crf": "20", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"},
+    "libx264": {"threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"},
     "libopenh264": {"threads": "1"},
     "mpeg4": {"qmin": "2", "qmax": "4", "threads": "1"},
 }
-MBIT_PER_MPIX = 3.0  # bits per pixel and frame for encoders that cannot be told a quality
+BITS_PER_PIXEL = 1.0  # and frame, for encoders that cannot be told a quality
 BT601, BT709, LIMITED = 5, 1, 1  # AVColorSpace and AVColorRange
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What libx264 is told; the others get a rate of bits that is enough."""
+
+    crf: int = 20  # less is better; 18 cannot be told from the pictures
+    preset: str = "veryfast"
 
 
 class VideoWriter:
@@ -32,12 +41,13 @@ class VideoWriter:
     Pictures with odd sides get their last row or column twice: 4:2:0 colour needs even ones.
     """
 
-    def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
+    def __init__(self, path: Path, width: int, height: int, fps: float, quality: Quality | None = None) -> None:
         """Open the file.
 
         Args:
             width, height: of the pictures to come, pixels.
             fps: pictures a second.
+            quality: without it, that for looking at.
 
         Raises:
             ValueError: fps is not a positive number, or a side is below 1.
@@ -59,7 +69,11 @@ class VideoWriter:
         self._unfinished = path.with_name(f".{path.stem}.part.mp4")
         self._container = av.open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
         rate = Fraction(fps).limit_denominator(1001) or Fraction(1, 1001)
-        self._stream = self._container.add_stream(codec.name, rate=rate, options=OPTIONS[codec.name])
+        options = dict(OPTIONS[codec.name])
+        if codec.name == ENCODERS[0]:
+            quality = quality or Quality()
+            options |= {"crf": str(quality.crf), "preset": quality.preset}
+        self._stream = self._container.add_stream(codec.name, rate=rate, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = (
             width + width % 2,
             height + height % 2,
@@ -69,7 +83,7 @@ class VideoWriter:
         self._matrix = BT709 if width >= 1280 or height > 576 else BT601
         self._stream.codec_context.colorspace, self._stream.codec_context.color_range = self._matrix, LIMITED
         if codec.name != ENCODERS[0]:
-            self._stream.bit_rate = int(max(1e6, MBIT_PER_MPIX * width * height * float(rate)))
+            self._stream.bit_rate = int(max(1e6, BITS_PER_PIXEL * width * height * float(rate)))
 
     def add(self, picture: np.ndarray) -> None:
         """Append (H, W, 3) uint8 RGB. Raises ValueError when it is of another size than the video."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +12,12 @@ import numpy as np
 from recon4d.formats.arrays import write_arrays
 from recon4d.formats.pictures import write_picture
 from recon4d.formats.trajectories import write_tum
+from recon4d.formats.video_writer import Quality, VideoWriter
 from recon4d.scene.camera import Camera
 from recon4d.synthetic.corruptions import simulate_video_depth
 from recon4d.synthetic.scene import SyntheticFrame, SyntheticScene
 
 if TYPE_CHECKING:
-    from av.container import OutputContainer
-    from av.video.stream import VideoStream
-
     from recon4d.progress import Progress
 
 MILLIMETRES = 1000.0
@@ -70,9 +65,9 @@ def write_clip(folder: Path | str, scene: SyntheticScene, progress: Progress | N
     for path in (files.depth, files.mask, files.scene_flow):
         path.mkdir(parents=True, exist_ok=True)
     depths = np.empty((len(scene), *camera.shape), dtype=np.float32)
-    with _video(files.video, scene) as add, (progress or Silent()).bar("synthetic clip", len(scene)) as bar:
+    with _video(files.video, scene) as video, (progress or Silent()).bar("synthetic clip", len(scene)) as bar:
         for i, frame in enumerate(scene.frames()):
-            add(frame.picture)
+            video.add(frame.picture)
             _write_truth(files, frame)
             depths[i] = frame.depth
             bar.advance()
@@ -96,27 +91,6 @@ def _write_intrinsics(path: Path, camera: Camera) -> None:
     path.write_text(json.dumps({**asdict(camera), "convention": convention}, indent=1) + "\n", encoding="utf-8")
 
 
-@contextmanager
-def _video(path: Path, scene: SyntheticScene) -> Iterator[Callable[[np.ndarray], None]]:
-    """An H.264 file that takes (H, W, 3) uint8 RGB pictures; what a phone's "high quality" would give."""
-    import av
-
-    rate = Fraction(scene.fps).limit_denominator(1001)
-    with av.open(str(path), "w") as container:
-        # One encoder thread: the number of threads changes the bytes. And no macroblock tree: with it this encoder gave
-        # up to four different files from the same pictures.
-        options = {"crf": "16", "preset": "medium", "threads": "1", "x264-params": "mbtree=0:rc-lookahead=0"}
-        stream = container.add_stream("libx264", rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = scene.camera.width, scene.camera.height, "yuv420p"
-
-        def add(picture: np.ndarray) -> None:
-            _mux(container, stream, av.VideoFrame.from_ndarray(picture, format="rgb24"))
-
-        yield add
-        _mux(container, stream, None)
-
-
-def _mux(container: OutputContainer, stream: VideoStream, frame: object) -> None:
-    """Encode one frame (None: what is still held back) and write the packets."""
-    for packet in stream.encode(frame):
-        container.mux(packet)
+def _video(path: Path, scene: SyntheticScene) -> VideoWriter:
+    """What a phone's "high quality" would give."""
+    return VideoWriter(path, scene.camera.width, scene.camera.height, scene.fps, Quality(crf=16, preset="medium"))
