@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
-import types
 import zipfile
 import zlib
 
@@ -14,8 +12,7 @@ import pytest
 import rgbd_recordings as made
 from PIL import Image
 
-from recon4d.errors import InputError, MissingDependency
-from recon4d.formats import lzfse
+from recon4d.errors import InputError
 from recon4d.formats.rgbd import is_rgbd, open_rgbd
 from recon4d.formats.rgbd_calibration import read_calibration
 from recon4d.formats.rgbd_files import pairs_by_time, read_metres
@@ -315,32 +312,3 @@ def test_record3d_with_damaged_depth_is_refused(tmp_path, pack, reason):
     recording = open_rgbd(made.write_r3d(tmp_path / "a.r3d", pack=pack))
     with pytest.raises(InputError, match=reason):
         recording.depth(recording.frames[0])
-
-
-# -- LZFSE ------------------------------------------------------------------------------------------------------------
-
-
-def compressed(raw: int) -> bytes:
-    """One block whose lengths (not whose numbers) are those of a compressed one of ``raw`` bytes."""
-    header = 40
-    packed = (5 << 20, 7 << 40, header)  # 5 bytes of literals, 7 of matches
-    return b"bvx2" + struct.pack("<IQQQ", raw, *packed) + bytes(header - 32 + 12) + b"bvx$"
-
-
-def test_compressed_lzfse_without_the_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "liblzfse", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'recon4d\[record3d\]'"):
-        lzfse.decompressed(compressed(100), 100, "depth: a")
-
-
-def test_compressed_lzfse_of_another_size_is_never_unpacked(monkeypatch):
-    monkeypatch.setitem(sys.modules, "liblzfse", types.SimpleNamespace())  # any use of it would fail
-    with pytest.raises(InputError, match="holds 4000000000 bytes, 100 are expected"):
-        lzfse.decompressed(compressed(4_000_000_000), 100, "depth: a")
-
-
-@pytest.mark.parametrize("count", [500, 40_000])  # short streams are of another kind
-def test_compressed_lzfse_is_read_by_the_package(count):
-    liblzfse = pytest.importorskip("liblzfse")
-    data = (np.arange(count) // 7).astype("<f4").tobytes()
-    assert lzfse.decompressed(liblzfse.compress(data), len(data), "depth: a") == data
