@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recon4d.depth.model_files import quiet_loading
 from recon4d.errors import InputError
 
 if TYPE_CHECKING:
@@ -167,10 +168,10 @@ def load_depthcrafter(unet_folder: Path, base_folder: Path, placement: Placement
 
     dtype = getattr(torch, placement.dtype)
     place = unet_folder if (unet_folder / "config.json").is_file() else unet_folder / "unet"
-    with _quiet_about_class_names():
+    with quiet_loading():  # the UNet's config names the authors' class, which the stock one need not warn about
         unet = _loaded(UNetSpatioTemporalConditionModel, place, torch_dtype=dtype)
-    vae = _loaded(AutoencoderKLTemporalDecoder, base_folder / "vae", torch_dtype=dtype)
-    encoder = _loaded(CLIPVisionModelWithProjection, base_folder / "image_encoder", dtype=dtype)
+        vae = _loaded(AutoencoderKLTemporalDecoder, base_folder / "vae", torch_dtype=dtype)
+        encoder = _loaded(CLIPVisionModelWithProjection, base_folder / "image_encoder", dtype=dtype)
     scheduler = _loaded(EulerDiscreteScheduler, base_folder / "scheduler")
     _check_fit(unet, vae, encoder, place, base_folder)
     colours = _colours(base_folder / "feature_extractor" / "preprocessor_config.json")
@@ -190,19 +191,6 @@ def _loaded(kind: type, folder: Path, **options: object) -> object:
     except Exception as error:  # diffusers, transformers, safetensors and PyTorch each have errors of their own
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"depth: {folder} is not a usable {kind.__name__} ({line}): get the model again") from error
-
-
-@contextmanager
-def _quiet_about_class_names() -> Iterator[None]:
-    """The UNet's config names the authors' class; the stock one reads it, and diffusers need not warn about that."""
-    from diffusers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _check_fit(unet: object, vae: object, encoder: object, place: Path, base: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
             f"depth: the model {name} is no folder here, not in the cache of this machine, and cannot be downloaded "
             f"({_first_line(error)}): correct --depth.model, or give the path of a folder with its files"
         ) from error
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without the bars and warnings of diffusers and transformers while weights are loaded."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    levels = of_diffusers.get_verbosity(), of_transformers.get_verbosity()
+    bars = of_transformers.is_progress_bar_enabled()
+    of_diffusers.set_verbosity_error()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_diffusers.set_verbosity(levels[0])
+        of_transformers.set_verbosity(levels[1])
+        if bars:
+            of_transformers.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.progress import Progress
+from recon4d.scene.depth import DepthKind
 from recon4d.scene.windows import OverlapPair
 from recon4d.stages.common import execute
 from recon4d.stages.depth_files import MoreDepth
@@ -80,13 +81,38 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
                     own.version,
                     own,
                     ("frames", "poses"),
-                    lambda part, own=own: own.make(workspace, part),
+                    lambda part, unit=unit, own=own: _made(workspace, unit, own, part, options.preview),
                     progress,
                     extra_key=extra_key(workspace, own),
                 )
             )
+        _tell(records[-1], progress)
     workspace.put_in_force([record.unit.partition("/")[2] for record in records])
     return records
+
+
+def _tell(record: StageRecord, progress: Progress | None) -> None:
+    from recon4d.view.depth_preview import depth_summary
+
+    for line in depth_summary(record.summary, record.seconds) if progress is not None else ():
+        progress.say(f"  {line}")
+
+
+def _made(workspace: Workspace, unit: str, own: SourceDepth, part: StagePart, preview: bool) -> dict[str, object]:
+    """Make the depth of one source, and what people look at."""
+    summary = own.make(workspace, part)
+    if not preview:
+        return summary
+    from recon4d.view.depth_preview import SHEET, DepthClip, write_depth_preview
+
+    names = workspace.unrefined_trajectory().names
+    fps = workspace.record("frames").summary.get("fps")
+    title = f"{workspace.root.resolve().name}: {unit}"
+    clip = DepthClip(part.path, names, DepthKind(summary["kind"]), workspace.picture, fps, title)
+    shown = write_depth_preview(clip, sheet=not (part.path / SHEET).exists(), progress=part.progress)
+    for remark in shown.remarks:
+        part.progress.say(f"  {remark}")
+    return summary | shown.scale.record()
 
 
 @contextmanager

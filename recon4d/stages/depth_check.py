@@ -10,7 +10,7 @@ import numpy as np
 from recon4d.depth.kind_check import KindEvidence, kind_evidence
 from recon4d.errors import DepthError
 from recon4d.scene.depth import DepthKind, DepthMap
-from recon4d.workspace import Workspace
+from recon4d.workspace import StagePart, Workspace
 
 SAMPLE = 12  # frames, evenly over the clip
 LEAST_ANGLE_DEG = 1.0  # of a point's rays: below, its z is mostly noise
@@ -80,6 +80,29 @@ def check_kind(
         f"--depth.kind says it where that is wrong",
         evidence,
     )
+
+
+def confirmed_kind(workspace: Workspace, part: StagePart, kind: DepthKind, told: bool) -> DepthKind:
+    """The kind of depth that a network has just written to the part, after a look at the sparse points.
+
+    Work of hours is not thrown away for a kind: where the points contradict it, that is a warning, and the kind changes
+    unless it was ``told``. The numbers in the files are the same either way.
+    """
+    from recon4d.formats.arrays import read_depth_map
+
+    sample = {name: read_depth_map(part.path / f"{name}.npz", kind) for name in sample_names(workspace)}
+    verdict = check_kind(workspace, kind, told=False, sample=sample)
+    if verdict.changed and told:
+        part.warn(
+            f"depth: larger numbers are {'nearer' if verdict.kind.is_disparity else 'farther'} at the points of the "
+            f"poses, and {kind.value} says otherwise: check the model and the poses (a kind is said with --depth.kind)"
+        )
+        return kind
+    if verdict.changed:
+        part.warn(f"depth: {verdict.remark}")
+    elif verdict.remark:
+        part.progress.say(f"  {verdict.remark}")
+    return verdict.kind
 
 
 def _kinds(disparity: bool) -> list[str]:

@@ -43,9 +43,9 @@ class DepthFrames:
 
     def picture(self, name: str) -> np.ndarray:
         """(H, W, 3) uint8 RGB as recorded, before undistortion."""
-        from recon4d.formats.pictures import read_picture
+        from recon4d.formats.pictures import read_rgb
 
-        return read_picture(self._picture_of[name])
+        return read_rgb(self._picture_of[name])
 
     def write(self, name: str, depth: DepthMap) -> None:
         """Undistort the depth of a recorded picture, on a grid as fine as it came, and write ``NAME.npz``.

@@ -9,7 +9,7 @@ from typing import Literal
 
 from recon4d.errors import OptionsError
 from recon4d.formats.path_text import shown
-from recon4d.stages.common import BY_CONTENT, PATH_AFTER_EQUALS, PATH_OR_HUB_ID
+from recon4d.stages.common import BY_CONTENT, NOT_IN_KEY, PATH_AFTER_EQUALS, PATH_OR_HUB_ID
 
 KINDS = Literal["auto", "scene_z", "metric_z", "scale_free_z", "affine_z", "scale_free_disparity", "affine_disparity"]
 AUTO, PRECOMPUTED, MVS = "auto", "precomputed", "mvs"
@@ -89,6 +89,9 @@ class DepthOptions:
     """For depthcrafter: frames decoded at once; another number gives another depth, 8 is what it is published with."""
     noise_strength: float = 0.02
     """For depthcrafter: noise added to the pictures it is shown."""
+    pixels: Literal["recorded", "source"] = "recorded"
+    """For depthcrafter: recorded shows it the pictures of the frames stage, in true colours; source decodes the video
+    anew as the authors' program does, for the same depth as that program gives."""
     resolution: Literal["source", "model"] = "source"
     """For networks: size of the depth: source brings it to the picture's along its edges, model keeps the network's."""
     batch: int = 4
@@ -99,6 +102,8 @@ class DepthOptions:
     """For onnx: WIDTHxHEIGHT of the pictures the network takes, where it takes any."""
     input_values: Literal["0..1", "0..255", "-1..1", "imagenet"] | None = None
     """For onnx: range of the colours that the network takes; imagenet: 0..1 less its mean, over its deviation."""
+    preview: bool = field(default=True, metadata=NOT_IN_KEY)
+    """Write depth.png and preview.mp4 beside the depth: some frames, and all of them, on one scale of colours."""
 
     def model_of(self, source: str) -> str | None:
         """The model that is meant for a source, as it was typed; its usual one, or None, where none is."""

@@ -12,6 +12,7 @@ import numpy as np
 from recon4d.errors import DepthError, OptionsError
 from recon4d.scene.depth import DepthKind, DepthMap
 from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range, content_hash
+from recon4d.stages.depth_check import confirmed_kind
 from recon4d.stages.depth_frames import DepthFrames, at_picture_size
 from recon4d.stages.depth_options import KINDS, ONNX, TRANSFORMERS, DepthOptions, fields_of
 from recon4d.workspace import StagePart, Workspace
@@ -156,8 +157,9 @@ def _walk(
                     frames.write(name, at_picture_size(depth, picture) if options.resolution == "source" else depth)
                     part.mark_done(name)
             bar.advance(len(batch))
+    kind = confirmed_kind(workspace, part, network.kind, told=options.kind != "auto")
     return {
-        "kind": network.kind.value,
+        "kind": kind.value,
         "sensor": False,
         "frames": len(names),
         "windows": 0,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.options_toml import read_options_toml
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range
+from recon4d.stages.depth_check import confirmed_kind
 from recon4d.stages.depth_frames import DepthFrames, at_picture_size
 from recon4d.stages.depth_options import DEPTHCRAFTER, DepthOptions, fields_of
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
-    from recon4d.depth.depthcrafter import ClipDenoiser, DiffusionSettings, Seam, WindowDepth, WindowState
+    from recon4d.depth.depthcrafter import ClipDenoiser, DiffusionSettings, Read, Seam, WindowDepth, WindowState
     from recon4d.depth.depthcrafter_model import Placement
     from recon4d.depth.model_files import ModelFiles
 
@@ -42,6 +45,7 @@ class CrafterDepth:
     max_res: int
     decode_chunk: int
     noise_strength: float
+    pixels: Literal["recorded", "source"]
     resolution: Literal["source", "model"]
 
     @classmethod
@@ -84,7 +88,7 @@ class CrafterDepth:
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
         from recon4d.depth.depthcrafter import ClipDenoiser
-        from recon4d.depth.depthcrafter_input import resized_pictures, working_size
+        from recon4d.depth.depthcrafter_input import working_size
         from recon4d.depth.depthcrafter_model import load_depthcrafter
         from recon4d.depth.model_terms import terms_of
 
@@ -96,7 +100,7 @@ class CrafterDepth:
         model = load_depthcrafter(unet.place, base.place, placement)
         clip = ClipDenoiser(
             model,
-            lambda first, end: resized_pictures([frames.picture(name) for name in names[first:end]], size),
+            self._pixels(workspace, frames, size),
             (len(names), size[1], size[0]),
             self.settings(),
         )
@@ -106,6 +110,7 @@ class CrafterDepth:
             f"({placement.dtype})"
         )
         walk.go_on()
+        confirmed_kind(workspace, part, DepthKind.AFFINE_DISPARITY, told=True)
         windows = frames.write_windows([names[first:end] for first, end in clip.plan]) if len(clip.plan) > 1 else 0
         return walk.summary() | {
             "windows": windows,
@@ -116,6 +121,26 @@ class CrafterDepth:
             "base_model": base.name,
             **terms.record(),
         }
+
+    def _pixels(self, workspace: Workspace, frames: DepthFrames, size: tuple[int, int]) -> Read:
+        """What reads frames at the working size. Raises InputError where the video cannot be decoded anew."""
+        from recon4d.depth.depthcrafter_input import VideoPixels, resized_pictures
+
+        recording = frames.recording
+        if self.pixels == "recorded":
+            return lambda first, end: resized_pictures([frames.picture(n) for n in recording.names[first:end]], size)
+        facts = workspace.record("frames").summary
+        source = Path(read_options_toml(workspace.root / "options.toml").get("input", {}).get("path", ""))
+        if facts["kind"] != "video" or not source.is_file():
+            raise InputError(
+                f"depth: --depth.pixels source reads the video anew, and {source} is none: leave the option out"
+            )
+        if facts.get("rotation_deg"):
+            raise InputError(
+                f"depth: {source} is stored turned by {facts['rotation_deg']} degrees, and the authors' program does "
+                "not turn it back: leave --depth.pixels source out"
+            )
+        return VideoPixels(source, [frame.source_index for frame in recording.frames], size).read
 
 
 def _windows(count: int) -> str:
