@@ -19,6 +19,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.depth import DepthKind, Provenance
 from recon4d.scene.transforms import Rigid3
 from recon4d.stages import depth, frames, poses
+from recon4d.stages.common import content_hash
 from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.depth_sensor import depth_in_picture
 from recon4d.stages.frames import FramesOptions
@@ -137,6 +138,18 @@ def test_key_follows_depth_and_calibration_but_nothing_else_in_the_folder(tmp_pa
     assert after != before
     (folder / "calibration.json").write_text(json.dumps(made.calibration() | {"fps": 11}))
     assert source_key(folder) != after
+
+
+def test_scene_inside_the_recording_does_not_change_what_is_imported_from_it(tmp_path):
+    folder = made.write_folder(tmp_path / "rec")
+    before = content_hash(folder)
+    framed(folder, folder / "scene")
+    assert content_hash(folder) == before
+    (folder / "poses.txt").write_text("0 0 0 0 0 0 0 1\n")
+    assert content_hash(folder) != before
+    inside = content_hash(folder / "scene")  # a scene that is named itself does count
+    (folder / "scene" / "frames" / "more").write_text("x")
+    assert content_hash(folder / "scene") != inside
 
 
 def test_frames_without_sensor_depth_say_what_to_give(tmp_path):

@@ -27,7 +27,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
 SUFFIX, METADATA, FOLDER = ".r3d", "metadata", "rgbd"
-MOST_METADATA, MOST_PICTURE, MOST_PACKED = 256 << 20, 128 << 20, 1 << 20  # bytes; the last beyond the unpacked size
+MOST_METADATA, MOST_PICTURE, MOST_PACKED = 64 << 20, 128 << 20, 1 << 20  # bytes; the last beyond the unpacked size
 MOST_PIXELS = 1 << 26  # of a depth picture
 CHANCE_OF = np.array([0.25, 0.75, 1.0], dtype=np.float32)  # of ARKit's low, medium, high: low is what apps throw away
 OPENGL_FROM_OPENCV_CAMERA = np.diag([1.0, -1.0, -1.0])  # OpenGL cameras have y up and z backward

@@ -18,7 +18,7 @@ from typing import Literal
 from recon4d.errors import OptionsError
 from recon4d.formats.pictures import PICTURE_SUFFIXES
 from recon4d.progress import Progress, Silent
-from recon4d.workspace import StagePart, StageRecord, Workspace
+from recon4d.workspace import MARKER, StagePart, StageRecord, Workspace
 
 # Put on an option's `dataclasses.field(metadata=...)`.
 BY_CONTENT = {"by_content": "all"}  # names a file or folder: enters the key by its bytes, not its path
@@ -184,8 +184,16 @@ def check_range(
 
 
 def content_hash(path: Path) -> str:
-    """Hash of a file's bytes, or of all files below a folder with their relative names; "" if nothing is there."""
-    return _hash(path, sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path])
+    """Hash of a file's bytes, or of all files below a folder with their relative names; "" if nothing is there.
+
+    A scene of ours that was written into the folder does not count.
+    """
+    return _hash(path, _files_below(path) if path.is_dir() else [path])
+
+
+def _files_below(folder: Path) -> list[Path]:
+    scenes = {marker.parent for marker in folder.rglob(MARKER)} - {folder}
+    return sorted(item for item in folder.rglob("*") if item.is_file() and scenes.isdisjoint(item.parents))
 
 
 def pictures_hash(path: Path) -> str:
