@@ -35,6 +35,12 @@ def made(tmp_path_factory) -> Made:
     return Made(tmp_path_factory.mktemp("sources"))
 
 
+@pytest.fixture(autouse=True)
+def no_preview(monkeypatch):
+    """These scenes have no pictures to show."""
+    monkeypatch.setattr(depth, "_made", lambda workspace, unit, own, part, preview: own.make(workspace, part))
+
+
 @pytest.fixture
 def workspace(made, tmp_path) -> Workspace:
     """A scene of seven 64x48 frames with poses; its options know a recording."""

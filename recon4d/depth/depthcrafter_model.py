@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon4d.depth.model_files import quiet_loading
-from recon4d.errors import InputError
+from recon4d.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -189,8 +189,9 @@ def _loaded(kind: type, folder: Path, **options: object) -> object:
     try:
         return kind.from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # diffusers, transformers, safetensors and PyTorch each have errors of their own
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"depth: {folder} is not a usable {kind.__name__} ({line}): get the model again") from error
+        raise InputError(
+            f"depth: {folder} is not a usable {kind.__name__} ({first_line(error)}): get the model again"
+        ) from error
 
 
 def _check_fit(unet: object, vae: object, encoder: object, place: Path, base: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from recon4d.errors import InputError
+from recon4d.errors import InputError, first_line
 
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 WEIGHTS = "*.safetensors"
@@ -69,7 +69,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
     except Exception as error:  # of the hub, of the network, of the disk: all mean that the model cannot be had
         raise InputError(
             f"depth: the model {name} is no folder here, not in the cache of this machine, and cannot be downloaded "
-            f"({_first_line(error)}): correct --depth.model, or give the path of a folder with its files"
+            f"({first_line(error)}): correct --depth.model, or give the path of a folder with its files"
         ) from error
 
 
@@ -91,10 +91,6 @@ def quiet_loading() -> Iterator[None]:
         of_transformers.set_verbosity(levels[1])
         if bars:
             of_transformers.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _content(path: Path, patterns: tuple[str, ...]) -> str:
