@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from true_scene import Made
 
 from recon4d.depth.kind_check import KindEvidence, kind_evidence, rank_correlation
+from recon4d.scene.depth import DepthKind, DepthMap
+from recon4d.stages.depth_check import KindVerdict, check_kind, sample_names
 
 
 def test_ranks_by_hand():
@@ -43,3 +46,12 @@ def test_weak_evidence_says_nothing():
     assert kind_evidence(*frames(6, 40, 5.0, 1.0)).larger_is_farther is None  # noise
     assert KindEvidence(-0.8, 0.75, 4, 1000).larger_is_farther is None  # the frames contradict each other
     assert KindEvidence(-0.8, 0.8, 5, 1000).larger_is_farther is False
+
+
+def test_poses_without_points_have_no_say(tmp_path):
+    made = Made(tmp_path)
+    workspace = made.workspace(tmp_path / "scene")
+    assert sample_names(workspace) == ()
+    grid = np.ones((4, 4), dtype=np.float32)
+    sample = {name: DepthMap(DepthKind.METRIC_Z, grid, grid > 0, grid, grid) for name in made.trajectory.names}
+    assert check_kind(workspace, DepthKind.METRIC_Z, True, sample) == KindVerdict(DepthKind.METRIC_Z, changed=False)

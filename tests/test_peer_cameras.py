@@ -1,6 +1,8 @@
 """Cameras of other programs: direction, order of the quaternion, pixel centres, pixels of the frames."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +162,16 @@ def test_malformed_vipe(tmp_path):
     np.savez(root / "pose" / "clip.npz", data=cam_to_world(4))
     with pytest.raises(InputError, match="no list 'inds'"):
         read_import(root)
+
+
+def test_an_array_that_claims_to_be_huge_is_refused_unread(tmp_path):
+    path = megasam(tmp_path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 4, 4)})
+    with zipfile.ZipFile(path) as whole:
+        kept = {name: whole.read(name) for name in whole.namelist() if name != "cam_c2w.npy"}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (kept | {"cam_c2w.npy": header.getvalue()}).items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match=r"'cam_c2w' .* claims the shape \(1000000000, 4, 4\)"):
+        read_import(path)

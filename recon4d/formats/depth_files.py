@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from recon4d.formats.pictures import read_grey
 DEPTH_SUFFIXES = (".npz", ".npy", ".png", ".exr", ".tif", ".tiff")
 # Names under which programs store depth in an npz, in the order in which they are tried.
 KEYS = ("depth", "depths", "disparity", "disp", "inv_depth", "pred", "arr_0")
+
+MOST_BESIDE = 1 << 28  # bytes of an array beside the depth: names, cameras
 
 
 class DepthFiles(Protocol):
@@ -44,7 +47,10 @@ def open_depth_files(path: Path, key: str | None = None) -> DepthFiles:
         return NpzStack(path, key)
     if path.suffix.lower() == ".npy":
         return NpyStack(path)
-    raise InputError(f"depth: {path} is neither a folder nor an .npz or .npy stack of depth frames")
+    raise InputError(
+        f"depth: {path} is neither a folder nor an .npz or .npy stack of depth frames, nor depth as programs write it "
+        "(a zip of EXR pictures, a grey or inferno video)"
+    )
 
 
 class NpzArray:
@@ -156,7 +162,7 @@ def read_depth_file(path: Path, key: str | None = None) -> np.ndarray:
         depth = arrays[_pick_key(path, list(arrays), key)]
     elif suffix == ".npy":
         try:
-            depth = np.load(path, allow_pickle=False)
+            depth = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # never more than the file has
         except (ValueError, OSError, EOFError) as error:
             raise InputError(f"depth: {path} is not a readable npy file ({error})") from error
     elif suffix == ".exr":
@@ -200,8 +206,14 @@ def read_npz_array(path: Path, key: str) -> np.ndarray | None:
     with _open_npz(path) as archive:
         if f"{key}.npy" not in archive.namelist():
             return None
+        if archive.getinfo(f"{key}.npy").file_size > MOST_BESIDE:
+            raise InputError(f"depth: the array '{key}' in {path} is far larger than it should be: make it again")
         with archive.open(f"{key}.npy") as stream:
             try:
+                shape, dtype = _read_header(path, stream)
+                if math.prod(shape) * dtype.itemsize > MOST_BESIDE:
+                    raise ValueError(f"it claims the shape {shape}")
+                stream.seek(0)
                 return np.lib.format.read_array(stream, allow_pickle=False)
             except ValueError as error:
                 raise InputError(

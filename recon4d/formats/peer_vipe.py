@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.errors import InputError
-from recon4d.formats.arrays import read_arrays
+from recon4d.formats.depth_files import read_npz_array
 from recon4d.formats.exr_files import decode_exr
 from recon4d.formats.peer_npz import HALF_PIXEL, rigid
 from recon4d.formats.peers import PeerCameras, PeerDepth, WithHoles
@@ -42,8 +42,7 @@ def vipe_cameras(path: Path) -> PeerCameras | None:
     pose = _beside(path, "pose")
     if pose is None:
         return None
-    arrays = read_arrays(pose)
-    data, numbers = arrays.get("data"), _numbers(pose, arrays)
+    data, numbers = read_npz_array(pose, "data"), _numbers(pose)
     if data is None or data.shape != (len(numbers), 4, 4):
         found = None if data is None else data.shape
         raise InputError(f"{pose}: 'data' is {found}, ({len(numbers)}, 4, 4) camera-to-world is expected")
@@ -64,8 +63,7 @@ def _pinholes(pose: Path, wanted: tuple[int, ...]) -> np.ndarray | None:
         }
         if not said <= {"PINHOLE", ""}:
             raise InputError(f"{kinds} names lenses other than PINHOLE: undistort the video first, or run colmap")
-    arrays = read_arrays(path)
-    data, numbers = arrays.get("data"), _numbers(path, arrays)
+    data, numbers = read_npz_array(path, "data"), _numbers(path)
     if data is None or data.ndim != 2 or data.shape[0] != len(numbers) or data.shape[1] < 4:
         raise InputError(f"{path}: 'data' is {None if data is None else data.shape}, ({len(numbers)}, 4) is expected")
     row_of = {number: row for row, number in enumerate(numbers)}
@@ -78,8 +76,8 @@ def _pinholes(pose: Path, wanted: tuple[int, ...]) -> np.ndarray | None:
     return found + np.array([0.0, 0.0, HALF_PIXEL, HALF_PIXEL])
 
 
-def _numbers(path: Path, arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
-    inds = arrays.get("inds")
+def _numbers(path: Path) -> tuple[int, ...]:
+    inds = read_npz_array(path, "inds")
     if inds is None or inds.ndim != 1 or inds.dtype.kind not in "ui" or len(set(inds.tolist())) != len(inds):
         raise InputError(f"{path} has no list 'inds' of different frame numbers: make it again")
     return tuple(int(number) for number in inds)

@@ -71,13 +71,13 @@ def check_kind(
     if told:
         raise DepthError(
             f"depth: larger numbers are {meaning} here ({facts}), so they cannot be {kind.value} as --depth.kind (or "
-            f"KIND in --depth.more) says: say {' or '.join(_kinds(other.is_disparity))}"
+            f"KIND in --depth.more) says: say {_kinds(other)}"
         )
     return KindVerdict(
         other,
         True,
         f"it looked like {kind.value}, but larger numbers are {meaning} ({facts}): it is read as {other.value}; "
-        f"--depth.kind says it where that is wrong",
+        f"--depth.kind {_kinds(other)} says more where more is known",
         evidence,
     )
 
@@ -105,8 +105,10 @@ def confirmed_kind(workspace: Workspace, part: StagePart, kind: DepthKind, told:
     return verdict.kind
 
 
-def _kinds(disparity: bool) -> list[str]:
-    return [kind.value for kind in DepthKind if kind.is_disparity is disparity and kind is not DepthKind.SCENE_Z]
+def _kinds(of: DepthKind) -> str:
+    """All kinds of the same direction that other programs write."""
+    alike = [k.value for k in DepthKind if k.is_disparity is of.is_disparity and k is not DepthKind.SCENE_Z]
+    return " or ".join([", ".join(alike[:-1]), alike[-1]])
 
 
 def _words(kind: DepthKind) -> str:

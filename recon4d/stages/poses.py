@@ -32,8 +32,8 @@ class PosesOptions:
     """colmap: structure from motion; import: poses you have (--path); static: a tripod, one marked pose for all frames;
     none: no poses, so that depth alone can be made."""
     path: Path | None = field(default=None, metadata=BY_CONTENT)
-    """What to import: a COLMAP model folder, transforms.json, a TUM or KITTI trajectory, or an npz with 'poses'
-    (camera-to-world) and 'intrinsics'."""
+    """What to import: a COLMAP model folder, transforms.json, a TUM or KITTI trajectory, an npz with 'poses'
+    (camera-to-world) and 'intrinsics', or what Depth Anything 3, MegaSaM, ViPE or MonST3R wrote."""
     camera: str | None = None
     """The lens as fx,fy,cx,cy[,distortion...] in pixels of the frames as written; it is kept fixed. Left out: found
     by structure from motion, or read from the import."""
