@@ -56,7 +56,7 @@ def test_tum_frames_have_true_times_and_those_without_depth_are_left_out(tmp_pat
 def test_registered_depth_is_handed_on_with_its_holes(tmp_path):
     workspace, record = with_depth(made.write_tum(tmp_path / "desk"), tmp_path / "scene")
     assert (record.summary["kind"], record.summary["sensor"]) == ("metric_z", True)
-    assert record.summary["share_without_depth"] == pytest.approx(16 / (24 * 32), abs=1e-4)
+    assert record.summary["without_depth"] == pytest.approx(16 / (24 * 32), abs=1e-4)
     found = workspace.depth_map("100.100000", "sensor")
     np.testing.assert_array_equal(found.valid, made.metres(1) > 0)
     np.testing.assert_allclose(found.values[found.valid], 2.01, atol=1e-4)

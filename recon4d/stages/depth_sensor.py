@@ -54,7 +54,6 @@ def make_sensor_depth(workspace: Workspace, options: SensorDepth, part: StagePar
         )
     calibration = read_cameras(folder)
     frames = DepthFrames(workspace, part)
-    shares = []
     for name in part.pending(frames.names, "reading sensor depth"):
         picture = read_sensor_picture(folder, name)
         if picture is None:
@@ -65,9 +64,7 @@ def make_sensor_depth(workspace: Workspace, options: SensorDepth, part: StagePar
                 f"depth: sensor: the sensor saw nothing in frame {name}, too near or too far: leave it out with "
                 "--frames.start, --frames.end or another --frames.stride"
             )
-        shares.append(1.0 - float(depth.valid.mean()))
         frames.write(name, depth)
-    frames.say_invalid(shares)
     remark = (
         "depth covers the colour pictures as recorded"
         if calibration.is_registered
@@ -80,7 +77,6 @@ def make_sensor_depth(workspace: Workspace, options: SensorDepth, part: StagePar
         "frames": len(frames.names),
         "windows": 0,
         "remarks": [remark],
-        "share_without_depth": round(float(np.mean(shares)), 4) if shares else None,
     }
 
 
