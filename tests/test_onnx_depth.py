@@ -332,3 +332,48 @@ def test_messages_name_the_stage(tmp_path):
         onnx_model.OnnxModel(tmp_path / "absent.onnx", onnx_model.OnnxUse("motion", pictures=2))
     with pytest.raises(OptionsError, match=r"^align: a layout"):
         onnx_model.OnnxUse("align", pictures=2, layout="chwn")
+
+
+# a real model -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tcmonodepth(shared_data):
+    return shared_data / "models/tcmonodepth_small/tcmonodepth_tcsmallnet_192x320.onnx"
+
+
+@pytest.mark.shared
+def test_a_real_model_scores_what_its_readme_says(shared_data, tcmonodepth):
+    """0.133 / 0.818 on 100 frames with one fit each; on every ninth of them 0.130 / 0.827. Fed 0..1 it runs as well."""
+    import cv2
+
+    from recon4d.evaluation.video_depth_benchmark import BenchmarkFrame, benchmark_frames
+    from recon4d.formats.pictures import read_rgb
+
+    with pytest.raises(OptionsError, match="probably tcmonodepth"):
+        open_onnx_depth(OnnxRequest(tcmonodepth))
+    data = shared_data / "data/rgbd_static"
+    names = [f"{k:06d}" for k in range(0, 298, 27)]
+    rgb = [read_rgb(data / f"color/{name}.jpg") for name in names]
+    truth = [cv2.imread(str(data / f"depth_registered/{name}.png"), cv2.IMREAD_UNCHANGED) / 1000 for name in names]
+    found = {}
+    for values in (None, "0..1"):
+        network = open_onnx_depth(OnnxRequest(tcmonodepth, preset="tcmonodepth", input_values=values))
+        frames = [BenchmarkFrame(depth.values, true) for depth, true in zip(network.estimate(rgb), truth)]
+        scored = [benchmark_frames(lambda frame=frame: [frame], max_depth=8.0) for frame in frames]
+        found[values] = [np.mean([getattr(one.scores, name) for one in scored]) for name in ("abs_rel", "delta1")]
+        if values is None:
+            assert all(one.gain > 0 for one in scored)  # larger is nearer
+    assert found[None] == pytest.approx([0.130, 0.827], abs=0.002)
+    assert found["0..1"][0] > 0.17
+
+
+@pytest.mark.shared
+def test_a_real_model_sees_that_the_ground_before_the_camera_is_near(shared_data, tcmonodepth):
+    from recon4d.formats.pictures import read_rgb
+
+    network = open_onnx_depth(OnnxRequest(tcmonodepth, preset="tcmonodepth"))
+    street = read_rgb(sorted((shared_data / "data/dynamic/kitti/image_l").iterdir())[10])
+    (depth,) = network.estimate([street])
+    rows = np.median(depth.values, axis=1)
+    assert rows[-20:].mean() > 1.5 * rows[:90].mean()

@@ -28,7 +28,10 @@ class Fed:
     window: tuple[float, float, float, float]  # left, top, right, bottom of the picture in what is fed, as shares of it
 
 
-def open_pictures(folder: Path, model_type: str) -> Callable[[Sequence[np.ndarray]], Fed]:
+Prepare = Callable[[Sequence[np.ndarray]], Fed]
+
+
+def open_pictures(folder: Path, model_type: str) -> Prepare:
     """What prepares pictures (H, W, 3) uint8 RGB of one size for the model in a folder.
 
     Pillow resizes them, as when these models were published: the result does not depend on whether torchvision is
@@ -100,7 +103,7 @@ def _padded(pixels: torch.Tensor, divisor: int) -> Fed:
     return Fed(padded, window)
 
 
-def _depth_pro(folder: Path) -> Callable[[Sequence[np.ndarray]], Fed]:
+def _depth_pro(folder: Path) -> Prepare:
     """As DepthProImageProcessor, which cannot be loaded without torchvision: normalised first, then stretched."""
     import torch
     from transformers import ImageProcessingMixin

@@ -17,7 +17,7 @@ import numpy as np
 from recon4d.depth.devices import chosen_device, chosen_dtype
 from recon4d.depth.network_kinds import kind_or_refuse
 from recon4d.depth.network_maps import network_map, of_one_shape
-from recon4d.depth.network_pictures import SETTINGS, WHOLE, Fed, open_pictures
+from recon4d.depth.network_pictures import SETTINGS, WHOLE, Fed, Prepare, open_pictures
 from recon4d.errors import DepthError, InputError, first_line
 from recon4d.geometry.resample import sample_grid
 from recon4d.scene.depth import DepthKind, DepthMap
@@ -46,7 +46,7 @@ class TransformersRequest:
 class TransformersDepth:
     """A model and what it is fed. Made by `open_transformers_depth`."""
 
-    def __init__(self, model: PreTrainedModel, prepare, kind: DepthKind, remarks: tuple[str, ...]) -> None:
+    def __init__(self, model: PreTrainedModel, prepare: Prepare, kind: DepthKind, remarks: tuple[str, ...]) -> None:
         self._model, self._prepare = model, prepare
         self._fields_of_view: list[float] = []
         self.kind, self.remarks = kind, remarks
