@@ -41,7 +41,8 @@ class ModelTerms:
     def sentence(self) -> str:
         """For people."""
         allowed = {True: "commercial use is allowed", False: "not for commercial use", None: ""}[self.commercial_use]
-        said = [f"terms of {self.model}: {self.licence}", allowed, self.note, self.link or ""]
+        where = f"see {self.link}" if self.link else ""
+        said = [f"terms of {self.model}: {self.licence}", allowed, self.note, where]
         return ", ".join(part for part in said if part)
 
 

@@ -180,11 +180,11 @@ def _fitted_to(model: OnnxModel, said: Recipe, recipe: Recipe) -> Recipe:
 
 def _check_known(path: Path, model: OnnxModel, recipe: Recipe) -> None:
     """Refuse to guess. Raises OptionsError."""
-    choices = f"a preset ({', '.join(PRESETS)})"
+    choices = f"a preset (--depth.preset {', '.join(PRESETS)})"
     if recipe.values is None:
         raise OptionsError(
             f"depth: nothing says in which range of numbers the model {path} takes its pictures, and a wrong one gives "
-            f"wrong depth without any error: name {choices}{_likely(path)} or the input values ({', '.join(VALUES)}), "
+            f"wrong depth without any error: name {choices}{_likely(path)} or --depth.input-values ({', '.join(VALUES)}), "
             f"or write them into {path.with_suffix('.json').name}"
         )
     if recipe.kind is None:
