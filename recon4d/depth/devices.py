@@ -5,6 +5,12 @@ from __future__ import annotations
 from recon4d.errors import OptionsError
 
 
+def check_place(device: str, dtype: str) -> None:
+    """Refuse a device that is not there, and numbers it is no good with. Raises OptionsError."""
+    if device != "auto" or dtype == "float16":  # else PyTorch need not be loaded to know
+        chosen_dtype(dtype, chosen_device(device))
+
+
 def chosen_device(wanted: str) -> str:
     """``cpu``, ``cuda`` or ``mps``; auto is the GPU where PyTorch sees one. Raises OptionsError where it sees none."""
     import torch

@@ -36,13 +36,11 @@ def find_model(text: str, patterns: Sequence[str]) -> ModelFiles:
     Raises:
         InputError: there is no such model, or it has no weights in the safetensors format.
     """
+    check_model(text)
     path = Path(text).expanduser()
     if path.exists():
         return ModelFiles(path.name, path, _content(path, tuple(patterns)))
-    match = HUB_ID.fullmatch(text)
-    if match is None:
-        raise InputError(f"depth: the model {text} was not found: correct the path, or give the id of one on the hub")
-    name, revision = match.groups()
+    name, revision = HUB_ID.fullmatch(text).groups()
     folder = _from_hub(name, revision, list(patterns))
     if not any(folder.rglob(WEIGHTS)):
         raise InputError(
@@ -50,6 +48,12 @@ def find_model(text: str, patterns: Sequence[str]) -> ModelFiles:
             "not read: remove that folder to download it again, or choose another revision"
         )
     return ModelFiles(name, folder, f"{name}@{folder.name}")
+
+
+def check_model(text: str) -> None:
+    """Refuse what is neither here nor looks like the id of a model on the hub. Raises InputError."""
+    if not Path(text).expanduser().exists() and HUB_ID.fullmatch(text) is None:
+        raise InputError(f"depth: the model {text} was not found: correct the path, or give the id of one on the hub")
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:

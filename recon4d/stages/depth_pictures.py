@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from recon4d.errors import DepthError, OptionsError
+from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.scene.depth import DepthKind, DepthMap
 from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range, content_hash
 from recon4d.stages.depth_check import confirmed_kind
@@ -51,7 +51,12 @@ class TransformersDepth:
         return replace(cls(**fields_of(cls, options)), model=(options.model_of(TRANSFORMERS),))
 
     def check(self) -> None:
+        from recon4d.depth.devices import check_place
+        from recon4d.depth.model_files import check_model
+
         check_range("depth", "batch", self.batch, low=1)
+        check_model(self.model[0])
+        check_place(self.device, self.dtype)
 
     def extra_key(self) -> object:
         from recon4d.depth.devices import chosen_device, chosen_dtype
@@ -102,6 +107,10 @@ class OnnxDepth:
             raise OptionsError(f"depth: --depth.preset is '{self.preset}', known are {', '.join(sorted(PRESETS))}")
         if self.input_size is not None:
             parse_size(self.input_size)
+        if not self._path().is_file():
+            raise InputError(
+                f"depth: there is no file {self._path()}: correct --depth.model, an .onnx file is expected"
+            )
 
     def extra_key(self) -> object:
         from recon4d.depth.onnx_recipe import sidecar_of

@@ -53,6 +53,9 @@ class CrafterDepth:
         return replace(cls(**fields_of(cls, options)), model=(options.model_of(DEPTHCRAFTER),))
 
     def check(self) -> None:
+        from recon4d.depth.devices import check_place
+        from recon4d.depth.model_files import check_model
+
         check_range("depth", "steps", self.steps, low=1)
         check_range("depth", "guidance", self.guidance, low=0)
         check_range("depth", "max_res", self.max_res, low=64)
@@ -60,6 +63,9 @@ class CrafterDepth:
         check_range("depth", "noise_strength", self.noise_strength, low=0)
         check_range("depth", "seed", self.seed, low=0)
         self.settings()
+        check_model(self.model[0])
+        check_model(self.base_model)
+        check_place(self.device, self.dtype)
 
     def settings(self) -> DiffusionSettings:
         """The same for the model. Raises OptionsError."""
