@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from recon4d import cli
 from recon4d.errors import AlignmentError, DepthError, OptionsError
 from recon4d.formats.trajectories import read_tum
 from recon4d.geometry.similarity import fit_similarity
 from recon4d.scene.depth import DepthKind, Provenance
-from recon4d.stages import align, depth
+from recon4d.stages import align, depth, depth_check
 from recon4d.workspace import Workspace
 
 HIDDEN_GAIN, HIDDEN_SHIFT = 0.6, 0.05  # what align has to find
@@ -82,11 +83,46 @@ def test_every_kind_comes_out_as_the_same_depth(reconstructed, workspace, tmp_pa
         assert scale["metres_per_unit"] is None
 
 
-def test_depth_of_the_wrong_kind_is_refused_with_the_way_out(reconstructed, workspace, tmp_path):
+def test_depth_of_the_wrong_kind_is_refused_with_the_way_out(reconstructed, workspace, tmp_path, monkeypatch):
     path = write_stack(reconstructed, workspace, DepthKind.METRIC_Z, tmp_path / "d.npz")
-    depth.run(workspace, depth.DepthOptions(path=path, kind="affine_disparity"))
+    options = depth.DepthOptions(path=path, kind="affine_disparity")
+    with pytest.raises(DepthError, match=r"larger numbers are farther here .*cannot be affine_disparity.*metric_z"):
+        depth.run(workspace, options)
+    monkeypatch.setattr(depth_check, "sample_names", lambda workspace: ())  # as where points are few
+    depth.run(workspace, options)
     with pytest.raises(AlignmentError, match=r"it is not affine_disparity.*--depth\.kind"):
         align.run(workspace, align.AlignOptions())
+
+
+def test_disparity_stored_as_depth_is_found_out_by_the_points(reconstructed, workspace, tmp_path, capsys):
+    """Floats above 1 under the key 'depth' look like metres; nothing but the structure can tell."""
+    path = write_stack(reconstructed, workspace, DepthKind.SCALE_FREE_DISPARITY, tmp_path / "d.npz")
+    stored = 7 * np.load(path)["depth"]
+    assert stored.max() > 1
+    np.savez(path, depth=stored)
+    assert cli.main(["depth", str(workspace.root), "--path", str(path)]) == 0
+    told = capsys.readouterr()
+    assert "larger numbers are nearer" in told.out + told.err
+    record = workspace.record("depth/precomputed")
+    assert record.summary["kind"] == "affine_disparity"
+    assert "it looked like metric_z" in record.warnings[0]
+    align.run(workspace, align.AlignOptions())
+    name = workspace.trajectory().names[3]
+    surface = workspace.scene_depth(name)
+    ratio = (surface.depth / true_depth(reconstructed, name))[surface.valid]
+    assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.01
+
+
+def test_whole_numbers_that_are_disparity_are_no_millimetres(reconstructed, workspace, tmp_path):
+    for name in workspace.trajectory().names:
+        inverse = 1 / true_depth(reconstructed, name)
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.rint(60000 * inverse / 2).clip(0, 65535).astype(np.uint16))
+    record = depth.run(workspace, depth.DepthOptions(path=tmp_path))[0]
+    assert record.summary["kind"] == "affine_disparity"
+    assert not any("one stored unit" in remark for remark in record.summary["remarks"])
+    name = workspace.trajectory().names[0]
+    stored = workspace.depth_map(name, "precomputed").values * true_depth(reconstructed, name)
+    assert np.median(stored) == pytest.approx(30000, rel=1e-3)  # as stored, no thousandth of it
 
 
 def test_sensor_depth_counts_as_measured_and_keeps_its_holes(reconstructed, workspace, tmp_path):
@@ -122,10 +158,11 @@ def test_depth_of_another_length_is_refused(reconstructed, workspace, tmp_path):
         depth.run(workspace, depth.DepthOptions(path=tmp_path / "d.npz"))
 
 
-def test_disparity_of_any_scale_is_not_taken_for_metres(reconstructed, workspace, tmp_path):
+def test_disparity_of_any_scale_is_not_taken_for_metres(reconstructed, workspace, tmp_path, monkeypatch):
     path = write_stack(reconstructed, workspace, DepthKind.AFFINE_DISPARITY, tmp_path / "d.npz")
     with np.load(path) as arrays:
         np.savez(path, depth=1000 * arrays["depth"] + 50, names=arrays["names"])
+    monkeypatch.setattr(depth_check, "sample_names", lambda workspace: ())  # where the points are too few to tell
     assert depth.run(workspace, depth.DepthOptions(path=path))[0].summary["kind"] == "metric_z"  # detected, wrongly
     with pytest.raises(AlignmentError, match=r"it is not metric_z; name the right kind \(a kind of disparity"):
         align.run(workspace, align.AlignOptions())
