@@ -184,8 +184,8 @@ def _check_known(path: Path, model: OnnxModel, recipe: Recipe) -> None:
     if recipe.values is None:
         raise OptionsError(
             f"depth: nothing says in which range of numbers the model {path} takes its pictures, and a wrong one gives "
-            f"wrong depth without any error: name {choices}{_likely(path)} or --depth.input-values ({', '.join(VALUES)}), "
-            f"or write them into {path.with_suffix('.json').name}"
+            f"wrong depth without any error: name {choices}{_likely(path)} or --depth.input-values "
+            f"({', '.join(VALUES)}), or write them into {path.with_suffix('.json').name}"
         )
     if recipe.kind is None:
         raise OptionsError(
