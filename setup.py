@@ -13,6 +13,7 @@ EXTRAS = {
     "exr": ["OpenEXR>=3.2"],
     "gpu": ["ninja"],
     "onnx": ["onnxruntime>=1.17"],
+    "record3d": ["pyliblzfse>=0.4"],  # for the rare blocks of LZFSE that we do not unpack ourselves; needs a C compiler
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -23,7 +24,7 @@ EXTRAS = {
         "onnx>=1.16",
     ],
 }
-EXTRAS["all"] = sorted({name for names in EXTRAS.values() for name in names})
+EXTRAS["all"] = sorted({name for extra, names in EXTRAS.items() for name in names if extra != "record3d"})
 
 setup(
     name="recon4d",
@@ -37,9 +38,10 @@ setup(
     package_data={"recon4d": ["py.typed"]},
     install_requires=[
         "torch>=2.4",
-        "diffusers>=0.31",
-        "transformers>=4.44",
-        "accelerate>=0.33",
+        "diffusers>=0.35",
+        "transformers>=5",
+        "accelerate>=1",
+        "safetensors>=0.4",
         "open3d>=0.19",
         "pycolmap>=4.0",
         "numpy>=1.26",
