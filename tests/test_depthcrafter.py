@@ -283,3 +283,19 @@ def test_networks_that_do_not_fit_together_are_refused(folder, tmp_path, model):
     CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "other" / "image_encoder")
     with pytest.raises(InputError, match="do not fit together"):
         load_depthcrafter(folder, tmp_path / "other", Placement())
+
+
+def test_networks_come_to_the_device_for_their_work_and_go(folder, monkeypatch):
+    """As on a GPU, with the CPU in its place: one network at a time, moved once per phase of a window."""
+    moving = load_depthcrafter(folder, folder, Placement())
+    moving._offload, moves = "model", []
+    for name in ("unet", "vae", "image_encoder"):
+        network = getattr(moving, name)
+        monkeypatch.setattr(network, "to", lambda place, name=name: moves.append((name, str(place))))
+    moving.device = torch.device("cpu:0")
+    clip_disparity(moving, clip_of(10), DiffusionSettings(steps=2))
+
+    def there_and_back(*names):
+        return [(name, "cpu:0") for name in names] + [(name, "cpu") for name in names]
+
+    assert moves == there_and_back("image_encoder", "vae") + there_and_back("unet") + there_and_back("vae")

@@ -189,7 +189,8 @@ class ClipDenoiser:
 
         model, settings = self._model, self._settings
         start, end = self.plan[number]
-        embeddings, conditions = self._conditioned(start, end)
+        with model.at_work(model.image_encoder, model.vae):
+            embeddings, conditions = self._conditioned(start, end)
         self._advance()
         model.scheduler.set_timesteps(settings.steps, device=model.device)
         sigma = model.scheduler.sigmas[0]
@@ -198,7 +199,7 @@ class ClipDenoiser:
         if before is not None and self._overlap:
             z[:, : self._overlap] = before[None] + z[:, : self._overlap] / unit * sigma
         ids = torch.tensor([[FPS_ID, MOTION_ID, settings.noise_strength]], dtype=model.dtype, device=model.device)
-        with model.denoising():
+        with model.at_work(model.unet):
             for timestep in model.scheduler.timesteps:
                 scaled = model.scheduler.scale_model_input(z, timestep)
                 velocity = model.predict(torch.cat([scaled, conditions], dim=2), timestep, embeddings, ids)
@@ -245,13 +246,15 @@ class ClipDenoiser:
         skipped = (self._overlap - count) // 2
         earlier = kept[len(kept) - self._overlap + skipped :][:count]
         later = fresh[skipped : skipped + count]
-        decoded = [self._model.decode(latents).cpu().numpy() for latents in (earlier, later)]
+        with self._model.at_work(self._model.vae):
+            decoded = [self._model.decode(latents).cpu().numpy() for latents in (earlier, later)]
         return Seam((start, start + self._overlap), start + skipped, *decoded)
 
     def _decoded(self, latents: torch.Tensor) -> np.ndarray:
         """(n, h, w) float32 disparity, decoded in chunks."""
         chunk = self._settings.decode_chunk
-        parts = [self._model.decode(latents[i : i + chunk]).cpu().numpy() for i in range(0, len(latents), chunk)]
+        with self._model.at_work(self._model.vae):
+            parts = [self._model.decode(latents[i : i + chunk]).cpu().numpy() for i in range(0, len(latents), chunk)]
         self._advance()
         shape = [side * self._model.latent_scale for side in latents.shape[2:]]
         return np.concatenate(parts) if parts else np.zeros((0, *shape), dtype=np.float32)

@@ -75,6 +75,7 @@ class DepthCrafterModel:
             vae.encoder.float()
             vae.quant_conv.float()
         self._offload = "none" if self.device.type == "cpu" else placement.offload
+        self._there: set[torch.nn.Module] = set()  # of those that come and go
         _place([unet, vae, image_encoder], self.device, self._offload)
         self._own_embeddings: torch.Tensor | None = None
         _give_every_frame_its_embedding(unet, lambda: self._own_embeddings)
@@ -95,21 +96,21 @@ class DepthCrafterModel:
 
         mean, deviation = self._colours
         small = antialiased_resize(frames.float(), CLIP_SIDE)
-        with torch.inference_mode(), self._at_work(self.image_encoder):
+        with torch.inference_mode(), self.at_work(self.image_encoder):
             return self.image_encoder((((small + 1) / 2 - mean) / deviation).to(self.dtype)).image_embeds
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """(n, 4, h/8, w/8) conditioning latents of frames (n, 3, h, w) from -1 to 1, not scaled."""
         import torch
 
-        with torch.inference_mode(), self._at_work(self.vae):
+        with torch.inference_mode(), self.at_work(self.vae):
             return self.vae.encode(frames.to(self.encodes_in)).latent_dist.mode()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, h, w) float32 disparity from 0 to 1 of latents (n, 4, h/8, w/8), all of one chunk."""
         import torch
 
-        with torch.inference_mode(), self._at_work(self.vae):
+        with torch.inference_mode(), self.at_work(self.vae):
             scaled = latents.to(self.dtype) / self.vae.config.scaling_factor
             pictures = self.vae.decode(scaled, num_frames=len(scaled)).sample.float()
         return (pictures / 2 + 0.5).clamp(0, 1).mean(dim=1)
@@ -128,28 +129,25 @@ class DepthCrafterModel:
 
         self._own_embeddings = embeddings[:, None].to(self.dtype)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self.at_work(self.unet):
                 first = self._own_embeddings[None, 0]
                 return self.unet(sample.to(self.dtype), timestep, first, added_time_ids=ids, return_dict=False)[0]
         finally:
             self._own_embeddings = None
 
     @contextmanager
-    def denoising(self) -> Iterator[None]:
-        """The UNet stays on the device while the block lasts."""
-        with self._at_work(self.unet):
-            yield
-
-    @contextmanager
-    def _at_work(self, network: torch.nn.Module) -> Iterator[None]:
-        if self._offload != "model":
-            yield
-            return
-        network.to(self.device)
+    def at_work(self, *networks: torch.nn.Module) -> Iterator[None]:
+        """Keep networks on the device while the block lasts; blocks within it do not move them again."""
+        fetched = [one for one in networks if one not in self._there] if self._offload == "model" else []
+        self._there.update(fetched)
         try:
+            for network in fetched:
+                network.to(self.device)
             yield
         finally:
-            network.to("cpu")
+            self._there.difference_update(fetched)
+            for network in fetched:
+                network.to("cpu")
 
 
 def load_depthcrafter(unet_folder: Path, base_folder: Path, placement: Placement) -> DepthCrafterModel:

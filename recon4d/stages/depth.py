@@ -70,7 +70,7 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
     """
     check_options(options)
     if progress is not None:
-        _say_choice(options, progress)
+        _say_choice(workspace, options, progress)
     records = []
     for unit, own in unit_options(options).items():
         with _named(unit.partition("/")[2] if isinstance(own, MoreDepth) else None):
@@ -126,12 +126,14 @@ def _named(name: str | None) -> Iterator[None]:
         raise type(error)(f"depth: {name}: {str(error).removeprefix('depth: ')}") from error
 
 
-def _say_choice(options: DepthOptions, progress: Progress) -> None:
+def _say_choice(workspace: Workspace, options: DepthOptions, progress: Progress) -> None:
     names = source_names(options)
     if MVS in names and options.path is None and AUTO in [name.strip() for name in options.source.split(",")]:
         progress.say("no depth was given (--depth.path): it is measured in the pictures by multi-view stereo (mvs)")
     if options.path is not None and PRECOMPUTED not in names:
         progress.say(f"--depth.path is not read by --depth.source {options.source}; {PRECOMPUTED},{MVS} has both")
+    if SENSOR not in names and (workspace.unit_dir("frames") / "sensor_depth").is_dir():
+        progress.say(f"this recording has the depth of a sensor: --depth.source {SENSOR} uses it, {SENSOR},{MVS} both")
     if options.model and not set(names) & set(NETWORKS):
         progress.say(f"--depth.model is not read by --depth.source {options.source}, but by {', '.join(NETWORKS)}")
 
