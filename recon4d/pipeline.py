@@ -112,9 +112,10 @@ def first_pass(workspace: Workspace, options: Options, source: Path, progress: P
     """Walk the line as far as motion with nothing left out, and keep what moves; nothing to do when that is there."""
     once, made_with = with_passes(options, 1), []
     for stage in FIRST_PASS:
-        extra = source_key(source) if stage == "frames" else None
-        for unit, own in _wanted_units(stage, getattr(once, stage)).items():
-            made_with.append(stage_key(unit, getattr(own, "version", _module(stage).VERSION), own, {}, extra))
+        for unit, own in _wanted_units(workspace, stage, getattr(once, stage)).items():
+            # What align's key holds besides are the sources of depth, which are counted here themselves.
+            extra = None if stage == "align" else _extra_key(workspace, stage, own, source)
+            made_with.append(stage_key(unit, _version(stage, own), own, {}, extra))
     if not movers.is_kept(workspace, made_with):
         progress.say("the first of two passes finds what moves")
         _walk(workspace, FIRST_PASS, once, source, progress)
@@ -168,11 +169,12 @@ def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, so
     """Say which finished units will be redone, and why, before any work starts."""
     for stage in stages:
         stale = {}
-        for unit, own in _wanted_units(stage, getattr(options, stage)).items():
+        for unit, own in _wanted_units(workspace, stage, getattr(options, stage)).items():
             record = workspace.record(unit)
             why = _why_stale(workspace, record, own, source) if record else None
             if record and not why and stage == "align":
-                why = _other_depths(record, [name.partition("/")[2] for name in _wanted_units("depth", options.depth)])
+                units = _wanted_units(workspace, "depth", options.depth)
+                why = _other_depths(record, [unit.partition("/")[2] for unit in units])
             if record and not why and stage == "poses":
                 why = _other_pass(workspace, record, options.poses.second_pass)
             if why:
@@ -184,27 +186,36 @@ def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, so
             return
 
 
-def _wanted_units(stage: str, options: object) -> dict[str, object]:
+def _wanted_units(workspace: Workspace, stage: str, options: object) -> dict[str, object]:
     """The units that a stage's options ask for, each with the options of its own."""
     split = getattr(_module(stage), "unit_options", None)
-    return split(options) if split else {stage: options}
+    return split(options, workspace) if split else {stage: options}
 
 
 def _why_stale(workspace: Workspace, record: StageRecord, options: object, source: Path) -> str | None:
     """Why a finished unit no longer is what its options ask for; None when it is."""
     stage = record.unit.partition("/")[0]
-    module = _module(stage)
-    extra = source_key(source) if stage == "frames" else None
-    if hasattr(module, "extra_key"):
-        extra = module.extra_key(workspace, options)
-    version = options.version if hasattr(options, "version") else module.VERSION  # a unit may have one of its own
-    if stage_key(record.unit, version, options, record.inputs, extra) != record.key:
+    extra = _extra_key(workspace, stage, options, source)
+    if stage_key(record.unit, _version(stage, options), options, record.inputs, extra) != record.key:
         changed = changed_flags(stage, options, record.options)
         if changed:
             # Options of a unit that are typed as one text, as those of --depth.more, are named by that text's flag.
             return f"changed: {getattr(options, 'typed_as', None) or ', '.join(changed)}"
         return "its input or the program changed"
     return stale_units(workspace).get(record.unit)
+
+
+def _version(stage: str, options: object) -> int:
+    """That of the stage's code; a unit may have one of its own."""
+    return options.version if hasattr(options, "version") else _module(stage).VERSION
+
+
+def _extra_key(workspace: Workspace, stage: str, options: object, source: Path) -> object:
+    """What of the world can change the result of a unit, beside its options and inputs."""
+    if stage == "frames":
+        return source_key(source)
+    module = _module(stage)
+    return module.extra_key(workspace, options) if hasattr(module, "extra_key") else None
 
 
 def _other_depths(record: StageRecord, sources: list[str]) -> str | None:

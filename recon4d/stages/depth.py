@@ -72,7 +72,7 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
     if progress is not None:
         _say_choice(workspace, options, progress)
     records = []
-    for unit, own in unit_options(options).items():
+    for unit, own in unit_options(options, workspace).items():
         with _named(unit.partition("/")[2] if isinstance(own, MoreDepth) else None):
             records.append(
                 execute(
@@ -127,20 +127,25 @@ def _named(name: str | None) -> Iterator[None]:
 
 
 def _say_choice(workspace: Workspace, options: DepthOptions, progress: Progress) -> None:
-    names = source_names(options)
+    names = source_names(options, _has_sensor(workspace))
     if MVS in names and options.path is None and AUTO in [name.strip() for name in options.source.split(",")]:
         progress.say("no depth was given (--depth.path): it is measured in the pictures by multi-view stereo (mvs)")
     if options.path is not None and PRECOMPUTED not in names:
         progress.say(f"--depth.path is not read by --depth.source {options.source}; {PRECOMPUTED},{MVS} has both")
-    if SENSOR not in names and (workspace.unit_dir("frames") / "sensor_depth").is_dir():
+    if SENSOR not in names and _has_sensor(workspace):
         progress.say(f"this recording has the depth of a sensor: --depth.source {SENSOR} uses it, {SENSOR},{MVS} both")
     if options.model and not set(names) & set(NETWORKS):
         progress.say(f"--depth.model is not read by --depth.source {options.source}, but by {', '.join(NETWORKS)}")
 
 
-def unit_options(options: DepthOptions) -> dict[str, SourceDepth]:
-    """The units to make, the primary one first, and what of the options concerns each: no other change redoes it."""
-    own = {f"depth/{name}": _source(name).of(options) for name in source_names(options)}
+def unit_options(options: DepthOptions, workspace: Workspace | None = None) -> dict[str, SourceDepth]:
+    """The units to make, the primary one first, and what of the options concerns each: no other change redoes it.
+
+    Args:
+        workspace: whose recording says what auto stands for; without one it brings no depth of a sensor.
+    """
+    names = source_names(options, workspace is not None and _has_sensor(workspace))
+    own = {f"depth/{name}": _source(name).of(options) for name in names}
     return own | {f"depth/{name}": entry for name, entry in parse_more(options.more, _taken()).items()}
 
 
@@ -176,6 +181,12 @@ def check_options(options: DepthOptions) -> None:
         if not isinstance(own, MoreDepth):
             own.check()
     check_more(more)
+
+
+def _has_sensor(workspace: Workspace) -> bool:
+    from recon4d.formats.sensor_depth import CAMERAS, FOLDER
+
+    return (workspace.unit_dir("frames") / FOLDER / CAMERAS).is_file()
 
 
 def _source(name: str) -> type[SourceDepth]:

@@ -27,9 +27,9 @@ class DepthOptions:
 
     source: str = AUTO
     """Depth source, or several with commas; the first is the primary one. auto: precomputed where --path names depth,
-    else mvs; precomputed: files you have; mvs: multi-view stereo on the pictures of a moving camera; depthcrafter: the
-    video diffusion model; transformers: a depth network of the Hugging Face library; onnx: one in an ONNX file; sensor:
-    the depth camera of an RGB-D recording."""
+    sensor where the recording is an RGB-D one, else mvs; precomputed: files you have; mvs: multi-view stereo on the
+    pictures of a moving camera; depthcrafter: the video diffusion model; transformers: a depth network of the Hugging
+    Face library; onnx: one in an ONNX file; sensor: the depth camera of an RGB-D recording."""
     path: Path | None = field(default=None, metadata=BY_CONTENT)
     """For precomputed: depth as DepthCrafter, Video Depth Anything, Depth Anything 3, ViPE, MegaSaM, MonST3R or MoGe
     write it, an .npz or .npy stack (frames, height, width), or a folder with a file per frame."""
@@ -122,10 +122,14 @@ def fields_of(kind: type, options: DepthOptions) -> dict[str, object]:
     return {item.name: getattr(options, item.name) for item in fields(kind)}
 
 
-def source_names(options: DepthOptions) -> list[str]:
-    """The sources that the options name, the primary one first; auto is the one it stands for."""
+def source_names(options: DepthOptions, has_sensor: bool = False) -> list[str]:
+    """The sources that the options name, the primary one first; auto is the one it stands for.
+
+    Args:
+        has_sensor: the recording brings the depth of a sensor.
+    """
     names = [name.strip() for name in options.source.split(",") if name.strip()]
-    chosen = MVS if options.path is None else PRECOMPUTED
+    chosen = PRECOMPUTED if options.path is not None else SENSOR if has_sensor else MVS
     return [chosen if name == AUTO else name for name in names]
 
 
