@@ -18,6 +18,9 @@ SHARED = Path(os.environ.get("RECON4D_TEST_DATA", Path(__file__).parents[2] / "s
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:  # with several workers: what shares a fixture stays together, so that it is made once
+        together = "reconstructed" if "reconstructed" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
     if SHARED.is_dir():
         return
     skip = pytest.mark.skip(reason=f"test data not found at {SHARED} (set RECON4D_TEST_DATA)")

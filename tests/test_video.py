@@ -149,8 +149,10 @@ def test_high_dynamic_range_is_noticed(tmp_path, transfer, name):
         )
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le"
         stream.codec_context.color_trc = transfer
-        for picture in pan(1, 2):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for number, picture in enumerate(pan(1, 2)):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 30)  # else the muxer now and then refuses the last one
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with Video(tmp_path / "clip.mp4") as video:
         assert [frame.hdr for frame in video.frames()] == [name, name]
