@@ -139,6 +139,15 @@ def test_damaged_state_means_starting_anew(whole, clip, tiny, tmp_path, monkeypa
     assert digests(out / "depth" / "depthcrafter") == digests(whole)
 
 
+def test_a_window_too_large_for_the_device_is_said(clip, tiny, tmp_path, monkeypatch, capsys):
+    def too_much(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(ClipDenoiser, "_denoised", too_much)
+    assert run(clip, tmp_path / "scene", tiny, *QUICK) == 1
+    assert "lower --depth.max-res or --depth.window" in capsys.readouterr().err
+
+
 def test_one_frame_is_one_window(tiny, tmp_path):
     write_picture(tmp_path / "one.png", pan(2, 1, 64, 64)[0])
     assert run(tmp_path / "one.png", tmp_path / "scene", tiny, "--depth.steps", 1) == 0

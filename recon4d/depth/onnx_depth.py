@@ -71,6 +71,7 @@ class OnnxDepth:
         assert recipe.kind is not None
         assert recipe.values is not None
         self._model, self._recipe = model, recipe
+        self.field_of_view_deg = None
         self._together = model.inputs[0].any_batch
         self.kind, self.remarks, self.device = recipe.kind, remarks, model.device
 

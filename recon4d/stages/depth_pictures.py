@@ -28,6 +28,7 @@ class PictureNetwork(Protocol):
     kind: DepthKind
     remarks: tuple[str, ...]
     device: str
+    field_of_view_deg: float | None  # across the picture, median so far; None where the network does not tell
 
     def estimate(self, pictures: Sequence[np.ndarray]) -> list[DepthMap]:
         """Depth of each (H, W, 3) uint8 RGB picture, on a grid of the network's own size that covers it."""
@@ -174,6 +175,7 @@ def _walk(
         "windows": 0,
         "remarks": list(network.remarks),
         "device": network.device,
+        "field_of_view_deg": network.field_of_view_deg,
         **terms.record(),
     }
 

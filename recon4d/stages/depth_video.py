@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from recon4d.errors import InputError
+from recon4d.errors import DepthError, InputError
 from recon4d.formats.options_toml import read_options_toml
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range
@@ -164,16 +164,26 @@ class _Walk:
         self._maps: dict[int, np.ndarray] = {}  # confidence of compared frames, by row, as (h, w)
 
     def go_on(self) -> None:
-        """Work on the windows that are not done yet."""
+        """Work on the windows that are not done yet. Raises DepthError where a window does not fit into memory."""
+        import torch
+
         state = self._read_state()
         units, windows = self._clip.work_of_window(), len(self._clip.plan)
         if state is not None:
             self._part.progress.say(f"  {state.done} of {windows} windows are done already")
         done = state.done if state else 0
-        with self._part.progress.bar("denoising windows", units * windows, units * done) as bar:
-            for window in self._clip.windows(state, bar.advance):
-                self._write(window)
-                self._write_state(window.state)
+        label = f"steps of {_windows(windows)}"  # encoding and decoding count as one each
+        try:
+            with self._part.progress.bar(label, units * windows, units * done) as bar:
+                for window in self._clip.windows(state, bar.advance):
+                    self._write(window)
+                    self._write_state(window.state)
+        except torch.OutOfMemoryError as error:
+            raise DepthError(
+                "depth: depthcrafter: a window does not fit into the memory of the device: lower --depth.max-res or "
+                "--depth.window, or take --depth.offload sequential; windows that are done are kept where only that "
+                "changes"
+            ) from error
         (self._part.path / STATE).unlink(missing_ok=True)
 
     def summary(self) -> dict[str, object]:
