@@ -110,16 +110,23 @@ def with_passes(options: Options, passes: int | None) -> Options:
 
 def first_pass(workspace: Workspace, options: Options, source: Path, progress: Progress) -> None:
     """Walk the line as far as motion with nothing left out, and keep what moves; nothing to do when that is there."""
-    once, made_with = with_passes(options, 1), []
+    once = with_passes(options, 1)
+    if not movers.is_kept(workspace, _made_with(workspace, once, source)):
+        progress.say("the first of two passes finds what moves")
+        _walk(workspace, FIRST_PASS, once, source, progress)
+    # Only now the frames are there, which say what some options stand for.
+    progress.say(f"  {summary_line(movers.keep(workspace, _made_with(workspace, once, source), progress))}")
+
+
+def _made_with(workspace: Workspace, once: Options, source: Path) -> list[str]:
+    """Keys of what the first pass is made with."""
+    made_with = []
     for stage in FIRST_PASS:
         for unit, own in _wanted_units(workspace, stage, getattr(once, stage)).items():
             # What align's key holds besides are the sources of depth, which are counted here themselves.
             extra = None if stage == "align" else _extra_key(workspace, stage, own, source)
             made_with.append(stage_key(unit, _version(stage, own), own, {}, extra))
-    if not movers.is_kept(workspace, made_with):
-        progress.say("the first of two passes finds what moves")
-        _walk(workspace, FIRST_PASS, once, source, progress)
-    progress.say(f"  {summary_line(movers.keep(workspace, made_with, progress))}")
+    return made_with
 
 
 def _walk(workspace: Workspace, stages: tuple[str, ...], options: Options, source: Path, progress: Progress) -> None:

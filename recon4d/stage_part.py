@@ -12,6 +12,7 @@ from recon4d.progress import Progress
 from recon4d.threads import make_at_once
 
 DONE_LIST = "done.txt"
+STATE = "state.npz"  # what a stage goes on from that does not work item by item
 WRITERS = 2  # threads that compress and write what a stage makes
 Made = TypeVar("Made")
 

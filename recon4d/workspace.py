@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from recon4d._version import __version__
 from recon4d.errors import InputError, WorkspaceError
 from recon4d.progress import Progress, Silent
-from recon4d.stage_part import DONE_LIST, StagePart
+from recon4d.stage_part import DONE_LIST, STATE, StagePart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +174,8 @@ class Workspace:
             old.parent.mkdir(parents=True, exist_ok=True)
             os.rename(target, old)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (part / DONE_LIST).unlink(missing_ok=True)
+        for unfinished in (DONE_LIST, STATE):
+            (part / unfinished).unlink(missing_ok=True)
         os.rename(part, target)
 
     def _repair(self) -> None:

@@ -19,7 +19,7 @@ from recon4d.view.depth_preview import (
     depth_sheet,
     depth_summary,
     scale_of,
-    write_depth_preview,
+    write_missing_preview,
 )
 
 PICTURE = np.full((48, 80, 3), (30, 120, 60), dtype=np.uint8)
@@ -85,20 +85,19 @@ def test_a_clip_that_is_the_same_everywhere_or_has_nothing_is_drawn(tmp_path):
     assert scale.share(flat.depth("000000"))[0] == pytest.approx(0.5)
     nothing = depth_map(np.zeros((24, 40)), DepthKind.METRIC_Z, np.zeros((24, 40), dtype=bool))
     empty = clip_of(tmp_path, [nothing, nothing])
-    preview = write_depth_preview(empty)
-    assert preview.scale.without == 1.0
-    assert preview.scale.record() == {"values_5_50_95": [None, None, None], "without_depth": 1.0}
-    assert (colored(nothing, preview.scale) == NO_DEPTH).all()
+    write_missing_preview(empty)
+    scale = scale_of(empty)
+    assert scale.record() == {"values_5_50_95": [None, None, None], "without_depth": 1.0}
+    assert (colored(nothing, scale) == NO_DEPTH).all()
 
 
 def test_the_files_show_pictures_depth_and_holes(tmp_path):
     maps = [halves(2.0 + 0.1 * k, 8.0, DepthKind.SCENE_Z, hole=True) for k in range(5)]
     clip = clip_of(tmp_path, maps, fps=12.5)
-    preview = write_depth_preview(clip)
-    assert [path.name for path in preview.files] == ["depth.png", "preview.mp4"]
-    assert preview.remarks == ()
-    assert preview.scale.without == pytest.approx(64 / 960)
-    assert np.array_equal(read_rgb(tmp_path / "depth.png"), depth_sheet(clip, preview.scale))
+    assert write_missing_preview(clip) == ()
+    scale = scale_of(clip)
+    assert scale.without == pytest.approx(64 / 960)
+    assert np.array_equal(read_rgb(tmp_path / "depth.png"), depth_sheet(clip, scale))
     with Video(tmp_path / "preview.mp4") as video:
         frames = [(frame.timestamp_s, frame.rgb()) for frame in video.frames()]
     assert [time for time, _ in frames] == pytest.approx(np.arange(5) / 12.5)
@@ -110,24 +109,27 @@ def test_the_files_show_pictures_depth_and_holes(tmp_path):
 
 
 def test_one_frame_has_no_video_and_frames_without_times_are_told(tmp_path):
-    one = write_depth_preview(clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)]))
-    assert [path.name for path in one.files] == ["depth.png"]
-    two = write_depth_preview(clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)] * 2, fps=None), sheet=False)
-    assert [path.name for path in two.files] == ["preview.mp4"]
-    assert "have no times" in two.remarks[0]
+    assert write_missing_preview(clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)])) == ()
+    assert (tmp_path / "depth.png").exists()
+    assert not (tmp_path / "preview.mp4").exists()
+    (tmp_path / "depth.png").write_text("a sheet of the source's own")
+    (remark,) = write_missing_preview(clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)] * 2, fps=None))
+    assert "have no times" in remark
+    assert (tmp_path / "preview.mp4").exists()
+    assert (tmp_path / "depth.png").read_text() == "a sheet of the source's own"
 
 
 def test_a_missing_encoder_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(video_writer, "ENCODERS", ("no_such_encoder", "mpeg4"))
-    preview = write_depth_preview(clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)] * 2))
-    assert "no H.264 encoder" in preview.remarks[0]
+    (remark,) = write_missing_preview(clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)] * 2))
+    assert "no H.264 encoder" in remark
 
 
 def test_pictures_of_other_shapes_are_shown_whole(tmp_path):
     clip = clip_of(tmp_path, [halves(1, 2, DepthKind.SCENE_Z)] * 3)
     tall = np.full((90, 41, 3), 200, dtype=np.uint8)
     mixed = dataclasses.replace(clip, picture_of=lambda name: tall if name == "000001" else PICTURE)
-    write_depth_preview(mixed)
+    write_missing_preview(mixed)
     with Video(tmp_path / "preview.mp4") as video:
         shown = [frame.rgb() for frame in video.frames()][1]
     assert abs(int(shown[24, 40, 0]) - 200) <= 4

@@ -38,7 +38,7 @@ def made(tmp_path_factory) -> Made:
 @pytest.fixture(autouse=True)
 def no_preview(monkeypatch):
     """These scenes have no pictures to show."""
-    monkeypatch.setattr(depth, "_made", lambda workspace, unit, own, part, preview: own.make(workspace, part))
+    monkeypatch.setattr(depth, "_preview", lambda *_: None)
 
 
 @pytest.fixture

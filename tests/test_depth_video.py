@@ -22,7 +22,7 @@ from recon4d.errors import InputError, OptionsError
 from recon4d.formats.arrays import read_depth_map
 from recon4d.formats.pictures import write_picture
 from recon4d.scene.depth import DepthKind
-from recon4d.stages import align, depth
+from recon4d.stages import align, depth, depth_video
 from recon4d.stages.align import AlignOptions
 from recon4d.stages.depth_options import DepthOptions, check_models
 from recon4d.workspace import Workspace
@@ -121,22 +121,54 @@ def test_killed_after_a_window_it_goes_on_with_the_next_and_ends_with_the_same_b
     assert not [name for name in found if "state" in name]
 
 
+def test_stopped_after_the_last_window_nothing_is_denoised_again(whole, clip, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "scene"
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(depth_video, "confirmed_kind", stopped)
+        run(clip, out, tiny, *QUICK)
+    monkeypatch.setattr(ClipDenoiser, "_denoised", stopped)
+    assert run(clip, out, tiny, *QUICK) == 0
+    assert digests(out / "depth" / "depthcrafter") == digests(whole)
+
+
 def test_damaged_state_means_starting_anew(whole, clip, tiny, tmp_path, monkeypatch):
-    denoised = ClipDenoiser._denoised
-
-    def killed(self, number, before):
-        if number == 2:
-            raise KeyboardInterrupt
-        return denoised(self, number, before)
-
     out = tmp_path / "scene"
     with monkeypatch.context() as patch:
-        patch.setattr(ClipDenoiser, "_denoised", killed)
-        run(clip, out, tiny, *QUICK)
+        patch.setattr(depth_video, "confirmed_kind", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(clip, out, tiny, *QUICK)
     (state,) = (out / ".part").glob("*/state.npz")
     state.write_bytes(state.read_bytes()[:100])
     assert run(clip, out, tiny, *QUICK) == 0
     assert digests(out / "depth" / "depthcrafter") == digests(whole)
+
+
+def test_a_missing_preview_is_written_when_it_is_wanted_again(clip, tiny, tmp_path, capsys):
+    out = tmp_path / "scene"
+    assert run(clip, out, tiny, *QUICK, "--depth.no-preview") == 0
+    folder = out / "depth" / "depthcrafter"
+    assert not (folder / "preview.mp4").exists()
+    assert json.loads((folder / "stage.json").read_text())["summary"]["values_5_50_95"][0] is not None
+    capsys.readouterr()
+    assert run(clip, out, tiny, *QUICK, "--depth.preview") == 0
+    assert "depth/depthcrafter: up to date" in capsys.readouterr().out
+    assert (folder / "preview.mp4").exists()
+    assert (folder / "depth.png").exists()
+
+
+def test_pixels_of_a_video_that_was_replaced_are_refused(tiny, tmp_path, capsys):
+    video = write_clip(tmp_path / "clip.mp4", pan(3, 2, 64, 64), pixel_format="yuv420p")
+    out = tmp_path / "scene"
+    command = ["run", str(video), "--out", str(out), "--poses.source", "none", "--until", "poses"]
+    assert cli.main(command) == 0
+    write_clip(video, pan(4, 2, 64, 64), pixel_format="yuv420p")
+    words = ["--source", "depthcrafter", "--model", tiny, "--base-model", tiny, "--pixels", "source"]
+    assert cli.main(["depth", str(out), *map(str, words)]) == 1
+    assert "no longer the video that the frames were made from" in capsys.readouterr().err
 
 
 def test_a_window_too_large_for_the_device_is_said(clip, tiny, tmp_path, monkeypatch, capsys):

@@ -145,13 +145,16 @@ def test_focal_length_in_35_mm_equivalent_is_read(tmp_path):
 def test_high_dynamic_range_is_noticed(tmp_path, transfer, name):
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
         stream = container.add_stream(
-            "libx265", rate=30, options={"preset": "ultrafast", "x265-params": "log-level=none"}
+            "libx265",
+            rate=30,
+            # One thread: with several, the muxer now and then refuses the last packet.
+            options={"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
         )
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le"
         stream.codec_context.color_trc = transfer
         for number, picture in enumerate(pan(1, 2)):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 30)  # else the muxer now and then refuses the last one
+            frame.pts, frame.time_base = number, Fraction(1, 30)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with Video(tmp_path / "clip.mp4") as video:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recon4d.depth.depthcrafter_model import DepthCrafterModel
 
 ENCODE_CHUNK = 8  # frames the image encoder and the VAE see at once; counted from the first frame of the clip
+SAME = 0.05  # of the range of disparity: two windows that differ by more are more likely wrong than right
 COMPARED = 8  # frames of an overlap, at most, that are decoded as both windows have them
 
 Read = Callable[[int, int], np.ndarray]  # (first, end) -> (end - first, h, w, 3) uint8 RGB at the working size
@@ -70,15 +71,18 @@ class Seam(NamedTuple):
     def confidence(self) -> np.ndarray:
         """(n, h, w) float32: 1 where both windows agree, a half where they differ by a twentieth of the range.
 
-        A gain and a shift of the whole window do not count: they are found again by who aligns the windows.
+        A positive gain and a shift of the whole window do not count: they are found again by who aligns the windows.
         """
-        old, new = self.earlier.ravel().astype(np.float64), self.later.ravel().astype(np.float64)
-        low, high = np.quantile(old[:: max(1, old.size // 100_000)], [0.05, 0.95])
-        if high - low <= 0:
-            return np.ones_like(self.earlier)
-        gain, shift = np.polyfit(new, old, 1) if np.ptp(new) > 0 else (0.0, old.mean())
-        off = (self.earlier - (gain * self.later + shift)) / (0.05 * (high - low))
-        return (1 / (1 + off**2)).astype(np.float32)
+        off = np.maximum(_misfit(self.earlier, self.later), _misfit(self.later, self.earlier))
+        return (1 / (1 + (off / SAME) ** 2)).astype(np.float32)
+
+
+def _misfit(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """How far ``given``, with the best shift and gain that is not negative, is from ``wanted``: shares of its range."""
+    x, y = (grids - grids.mean() for grids in (given.astype(np.float64), wanted.astype(np.float64)))
+    low, high = np.quantile(y.ravel()[:: max(1, y.size // 100_000)], [0.05, 0.95])
+    gain = max(float((x * y).sum()) / max(float((x * x).sum()), 1e-12), 0.0)
+    return np.abs(y - gain * x) / max(high - low, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ class ClipDenoiser:
             if final < end or number < len(self.plan) - 1:
                 count -= count % self._settings.decode_chunk  # chunks begin at multiples, counted from the first frame
             disparity = self._decoded(kept[:count])
+            self._advance()
             first, decoded, kept = decoded, decoded + count, kept[count:]
             yield WindowDepth(
                 first, disparity, seam, WindowState(number + 1, decoded, kept.float().cpu().numpy().copy())
@@ -246,16 +251,13 @@ class ClipDenoiser:
         skipped = (self._overlap - count) // 2
         earlier = kept[len(kept) - self._overlap + skipped :][:count]
         later = fresh[skipped : skipped + count]
-        with self._model.at_work(self._model.vae):
-            decoded = [self._model.decode(latents).cpu().numpy() for latents in (earlier, later)]
-        return Seam((start, start + self._overlap), start + skipped, *decoded)
+        return Seam((start, start + self._overlap), start + skipped, self._decoded(earlier), self._decoded(later))
 
     def _decoded(self, latents: torch.Tensor) -> np.ndarray:
         """(n, h, w) float32 disparity, decoded in chunks."""
         chunk = self._settings.decode_chunk
         with self._model.at_work(self._model.vae):
             parts = [self._model.decode(latents[i : i + chunk]).cpu().numpy() for i in range(0, len(latents), chunk)]
-        self._advance()
         shape = [side * self._model.latent_scale for side in latents.shape[2:]]
         return np.concatenate(parts) if parts else np.zeros((0, *shape), dtype=np.float32)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from recon4d.errors import DepthError, InputError, OptionsError
-from recon4d.progress import Progress
+from recon4d.progress import Progress, Silent
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.windows import OverlapPair
 from recon4d.stages.common import execute
@@ -30,6 +31,9 @@ from recon4d.stages.depth_options import (
     source_names,
 )
 from recon4d.workspace import StagePart, StageRecord, Workspace
+
+if TYPE_CHECKING:
+    from recon4d.view.depth_preview import DepthClip
 
 SOURCES = {
     PRECOMPUTED: "recon4d.stages.depth_files:FileDepth",
@@ -81,13 +85,16 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
                     own.version,
                     own,
                     ("frames", "poses"),
-                    lambda part, unit=unit, own=own: _made(workspace, unit, own, part, options.preview),
+                    lambda part, own=own: _made(workspace, own, part),
                     progress,
                     extra_key=extra_key(workspace, own),
                 )
             )
-        _tell(records[-1], progress)
     workspace.put_in_force([record.unit.partition("/")[2] for record in records])
+    for record in records:
+        if options.preview:
+            _preview(workspace, record, progress or Silent())
+        _tell(record, progress)
     return records
 
 
@@ -98,21 +105,30 @@ def _tell(record: StageRecord, progress: Progress | None) -> None:
         progress.say(f"  {line}")
 
 
-def _made(workspace: Workspace, unit: str, own: SourceDepth, part: StagePart, preview: bool) -> dict[str, object]:
-    """Make the depth of one source, and what people look at."""
-    summary = own.make(workspace, part)
-    if not preview:
-        return summary
-    from recon4d.view.depth_preview import SHEET, DepthClip, write_depth_preview
+def _made(workspace: Workspace, own: SourceDepth, part: StagePart) -> dict[str, object]:
+    """Make the depth of one source, and find the range of its numbers."""
+    from recon4d.view.depth_preview import scale_of
 
-    names = workspace.unrefined_trajectory().names
-    fps = workspace.record("frames").summary.get("fps")
-    title = f"{workspace.root.resolve().name}: {unit}"
-    clip = DepthClip(part.path, names, DepthKind(summary["kind"]), workspace.picture, fps, title)
-    shown = write_depth_preview(clip, sheet=not (part.path / SHEET).exists(), progress=part.progress)
-    for remark in shown.remarks:
-        part.progress.say(f"  {remark}")
-    return summary | shown.scale.record()
+    summary = own.make(workspace, part)
+    clip = _clip(workspace, part.path, DepthKind(summary["kind"]), "")
+    return summary | scale_of(clip, part.progress).record()
+
+
+def _preview(workspace: Workspace, record: StageRecord, progress: Progress) -> None:
+    """Write what people look at, where it is missing. It lies beside a finished result and is no part of it."""
+    from recon4d.view.depth_preview import write_missing_preview
+
+    folder = workspace.unit_dir(record.unit)
+    clip = _clip(workspace, folder, DepthKind(record.summary["kind"]), record.unit)
+    for remark in write_missing_preview(clip, progress):
+        progress.say(f"  {remark}")
+
+
+def _clip(workspace: Workspace, folder: Path, kind: DepthKind, unit: str) -> DepthClip:
+    from recon4d.view.depth_preview import DepthClip
+
+    names, fps = workspace.unrefined_trajectory().names, workspace.record("frames").summary.get("fps")
+    return DepthClip(folder, names, kind, workspace.picture, fps, f"{workspace.root.resolve().name}: {unit}")
 
 
 @contextmanager

@@ -34,7 +34,6 @@ class DepthFrames:
         facts = workspace.record("frames").summary
         self.size = int(facts["width"]), int(facts["height"])  # of the recorded pictures
         self.source_frames = int(facts["source_frames"])
-        self.fps: float | None = facts.get("fps")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,11 +109,12 @@ def at_picture_size(depth: DepthMap, rgb: np.ndarray) -> DepthMap:
     import cv2
 
     from recon4d.geometry.guided_upsampling import upsampled
+    from recon4d.geometry.resample import resize_grid
 
     height, width = rgb.shape[:2]
     if depth.values.shape == (height, width):
         return depth
     values, valid = upsampled(depth.values, depth.valid, rgb)
-    confidence = cv2.resize(depth.confidence, (width, height), interpolation=cv2.INTER_LINEAR)
+    confidence, _ = resize_grid(depth.confidence, depth.valid, width, height)
     provenance = cv2.resize(depth.provenance, (width, height), interpolation=cv2.INTER_NEAREST)
-    return DepthMap(depth.kind, values, valid, confidence, provenance)
+    return DepthMap(depth.kind, values, valid, np.where(valid, confidence, np.float32(0)), provenance)

@@ -38,7 +38,8 @@ class DepthOptions:
     key: str | None = None
     """For precomputed: name of the array in an npz; without it depth, depths, disparity and the like are tried."""
     metres_per_value: float | None = None
-    """For precomputed metric files: metres that 1 stands for (without it 0.001 for whole numbers, 1 for floats)."""
+    """For metric numbers of precomputed and onnx: metres that 1 stands for (without it, of files 0.001 for whole
+    numbers, 1 for floats)."""
     sensor: bool = False
     """For precomputed: the depth was measured by a sensor (RGB-D, lidar): its points count as measured."""
     names: Path | None = field(default=None, metadata=BY_CONTENT)

@@ -11,10 +11,12 @@ import numpy as np
 from recon4d.errors import DepthError, InputError
 from recon4d.formats.options_toml import read_options_toml
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
+from recon4d.stage_part import STATE
 from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range
 from recon4d.stages.depth_check import confirmed_kind
 from recon4d.stages.depth_frames import DepthFrames, at_picture_size
 from recon4d.stages.depth_options import DEPTHCRAFTER, DepthOptions, fields_of
+from recon4d.stages.frames import made_from
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from recon4d.depth.depthcrafter_model import Placement
     from recon4d.depth.model_files import ModelFiles
 
-STATE = "state.npz"  # in the part, gone when the depth is done: what an interrupted run goes on from
 SAME_EVERYWHERE = 1e-6  # of the range 0..1
 
 
@@ -141,6 +142,10 @@ class CrafterDepth:
             raise InputError(
                 f"depth: --depth.pixels source reads the video anew, and {source} is none: leave the option out"
             )
+        if not made_from(workspace, source):
+            raise InputError(
+                f"depth: {source} is no longer the video that the frames were made from: run recon4d frames again"
+            )
         if facts.get("rotation_deg"):
             raise InputError(
                 f"depth: {source} is stored turned by {facts['rotation_deg']} degrees, and the authors' program does "
@@ -184,7 +189,6 @@ class _Walk:
                 "--depth.window, or take --depth.offload sequential; windows that are done are kept where only that "
                 "changes"
             ) from error
-        (self._part.path / STATE).unlink(missing_ok=True)
 
     def summary(self) -> dict[str, object]:
         """Kind, frames, and how far the windows agree; warns of what looks wrong."""

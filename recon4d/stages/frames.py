@@ -16,7 +16,7 @@ from recon4d.formats.pictures import PICTURE_SUFFIXES, write_picture
 from recon4d.formats.rgbd import is_rgbd, open_rgbd
 from recon4d.progress import Progress
 from recon4d.scene.recording import Frame
-from recon4d.stages.common import BY_CONTENT, content_hash, execute
+from recon4d.stages.common import BY_CONTENT, content_hash, execute, stage_key
 from recon4d.workspace import StagePart, StageRecord, Workspace, write_text
 
 if TYPE_CHECKING:
@@ -97,6 +97,12 @@ def source_key(source: Path) -> object:
     from recon4d.stages.frames_photos import pictures_of
 
     return [[picture.name, content_hash(picture)] for picture in pictures_of(source)[0]]
+
+
+def made_from(workspace: Workspace, source: Path) -> bool:
+    """Whether the frames of a scene are what their options make of this source as it is now."""
+    record = workspace.record("frames")
+    return stage_key("frames", VERSION, FramesOptions(**record.options), {}, source_key(source)) == record.key
 
 
 def _is_video(source: Path) -> bool:

@@ -41,38 +41,30 @@ class DepthClip:
         return read_depth_map(self.folder / f"{name}.npz", self.kind)
 
 
-@dataclass(frozen=True)
-class DepthPreview:
-    """What was written, and on which scale."""
+def write_missing_preview(clip: DepthClip, progress: Progress | None = None) -> tuple[str, ...]:
+    """Write `depth.png` and, of two frames and more, `preview.mp4` where they are not there yet.
 
-    scale: DepthScale
-    files: tuple[Path, ...]
-    remarks: tuple[str, ...]  # what the user should know about the files
+    One frame is in memory at a time. All frames have one scale: the middle 98 % of the clip in inferno, near is bright
+    whatever the kind, grey where there is no depth. A source that has more to show writes a `depth.png` of its own.
 
-
-def write_depth_preview(clip: DepthClip, sheet: bool = True, progress: Progress | None = None) -> DepthPreview:
-    """Write `depth.png` and, of two frames and more, `preview.mp4`; one frame in memory at a time.
-
-    All frames have one scale: the middle 98 % of the clip in inferno, near is bright whatever the kind, grey where
-    there is no depth.
-
-    Args:
-        sheet: False leaves `depth.png` to whoever has more to show.
+    Returns:
+        Remarks about the files.
 
     Raises:
         InputError: a file of depth is missing or damaged.
         MissingDependency: videos cannot be written here.
     """
+    sheet, video = clip.folder / SHEET, clip.folder / VIDEO
+    lacks_sheet, lacks_video = not sheet.exists(), len(clip.names) > 1 and not video.exists()
+    if not (lacks_sheet or lacks_video):
+        return ()
     progress = progress or Silent()
     scale = scale_of(clip, progress)
-    files, remarks = [], []
-    if sheet:
-        files.append(clip.folder / SHEET)
-        write_picture(files[-1], depth_sheet(clip, scale))
-    if len(clip.names) > 1:
-        files.append(clip.folder / VIDEO)
-        remarks += _write_video(files[-1], clip, scale, progress)
-    return DepthPreview(scale, tuple(files), tuple(remarks))
+    if lacks_sheet:
+        unfinished = clip.folder / f".{SHEET}"
+        write_picture(unfinished, depth_sheet(clip, scale))
+        unfinished.replace(sheet)
+    return tuple(_write_video(video, clip, scale, progress)) if lacks_video else ()
 
 
 def scale_of(clip: DepthClip, progress: Progress | None = None) -> DepthScale:
