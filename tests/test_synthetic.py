@@ -225,6 +225,6 @@ def test_materials_have_four_colours():
 
 
 def test_video_has_the_same_bytes_every_time(tmp_path):
-    scene = synthetic_scene(count=10)
-    videos = {write_clip(tmp_path / str(k), scene).video.read_bytes() for k in range(4)}
+    scene = synthetic_scene(count=3)
+    videos = {write_clip(tmp_path / str(k), scene).video.read_bytes() for k in range(2)}
     assert len(videos) == 1
