@@ -98,6 +98,21 @@ def test_scannet_depth_is_millimetres_and_poses_become_those_of_the_colour_camer
     assert poses.lenses[0].params == (40.0, 40.0, 16.0, 12.0)
 
 
+@pytest.mark.parametrize(("suffix", "stored"), [(".npy", "metres"), (".tif", "metres"), (".npy", "millimetres")])
+def test_scannet_depth_of_other_kinds_than_png_keeps_its_unit_and_its_lens(tmp_path, suffix, stored):
+    folder = made.write_scannet(tmp_path / "scene")
+    for n in range(3):
+        (folder / "depth" / f"{n}.png").unlink()
+        depth = made.metres(n) if stored == "metres" else np.rint(1000 * made.metres(n)).astype(np.uint16)
+        if suffix == ".npy":
+            np.save(folder / "depth" / f"{n}.npy", depth)
+        else:
+            Image.fromarray(depth).save(folder / "depth" / f"{n}.tif")
+    recording = open_rgbd(folder)
+    np.testing.assert_allclose(recording.depth(recording.frames[2]).metres, made.metres(2), atol=1e-6)
+    assert recording.calibration.depth.shape == (24, 32)
+
+
 def test_scannet_with_a_motion_of_the_colour_camera_is_refused(tmp_path):
     folder = made.write_scannet(tmp_path / "scene")
     np.savetxt(folder / "intrinsic/extrinsic_color.txt", np.diag([1, -1, -1, 1.0]))
@@ -131,6 +146,7 @@ def test_folder_is_read_as_its_calibration_says(tmp_path):
     np.testing.assert_array_equal(recording.depth(recording.frames[1]).metres[0, :4], np.float32([0, 0, 0, 2]))
     poses = read_rgbd_poses(folder)
     np.testing.assert_allclose(poses.world_from_cam.translation[:, 0], [0, 3, 6])
+    assert not poses.doubt
 
 
 def test_poses_of_the_depth_camera_are_moved_to_the_colour_camera(tmp_path):
@@ -144,11 +160,18 @@ def test_poses_of_another_clock_count_by_line_or_are_refused(tmp_path):
     lines = [f"{50 + n} {n} 0 0 0 0 0 1\n" for n in range(3)]
     (folder / "poses.txt").write_text("".join(lines))
     poses = read_rgbd_poses(folder)
+    assert "as many lines as there are pictures" in poses.doubt
     assert poses.names == ("000000", "000003", "000006")
     np.testing.assert_allclose(poses.world_from_cam.translation[:, 0], [0, 1, 2])
     (folder / "poses.txt").write_text("".join(lines[:2]))
     with pytest.raises(InputError, match="both need the same clock"):
         read_rgbd_poses(folder)
+
+
+def test_two_depth_files_of_one_picture_are_refused(tmp_path):
+    folder = made.write_folder(tmp_path / "own")
+    np.save(folder / "depth" / "000003.npy", made.metres(3))
+    assert "has both depth/000003.npy and depth/000003.png" in refused(folder)
 
 
 def test_folder_without_calibration_and_recording_without_poses_are_said(tmp_path):
@@ -177,6 +200,8 @@ def test_depth_of_another_size_than_its_camera_is_refused(tmp_path):
         ({"color_camera": {"fx": 0, "fy": 1, "cx": 1, "cy": 1}}, "focal length"),
         ({"color_camera": {"fx": 4, "fy": 1, "cx": 1, "cy": 1, "k1": 0.1}}, "lens distortion"),
         ({"width": "wide"}, "cannot be used"),
+        ({"width": float("inf")}, "cannot be used"),
+        ({"fps": 10**400}, "cannot be used"),
         ({"color_from_depth": [[1, 2], [3, 4]]}, "4x4 motion"),
         ({"color_from_depth": (2 * np.eye(4)).tolist()}, "no rotation"),
         ({"color_from_depth_translation_m": [1, 2]}, "three finite numbers"),
@@ -277,6 +302,10 @@ def test_record3d_depth_may_be_packed_otherwise(tmp_path, pack):
         ({"K": [1, 2]}, "cannot be used"),
         ({"K": [0.0] * 9, "perFrameIntrinsicCoeffs": None}, "focal length"),
         ({"w": None}, "cannot be used"),
+        ({"w": float("inf")}, "cannot be used"),
+        ({"h": 10**400}, "w and h are"),
+        ({"poses": [[10**400] * 7]}, "cannot be used"),
+        ({"perFrameIntrinsicCoeffs": [[40, 41, 16, 12], [0, 41, 16, 12], [40, 41, 16, 12]]}, "focal length 0"),
         ({"poses": [[0, 0, 0, 1]]}, r"\(1, 4\)"),
         ({"dw": 12, "dh": 16}, "another shape"),
         ({"dw": 1 << 20, "dh": 1 << 20}, "dw and dh"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from recon4d.formats.rgbd import RgbdCalibration, SensorPicture
 from recon4d.formats.sensor_depth import read_cameras, read_sensor_picture, write_cameras
 from recon4d.pipeline import source_key
 from recon4d.poses.imports import match_to_frames, read_import
+from recon4d.progress import Silent
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import DepthKind, Provenance
 from recon4d.scene.transforms import Rigid3
@@ -24,6 +26,7 @@ from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.depth_sensor import depth_in_picture
 from recon4d.stages.frames import FramesOptions
 from recon4d.stages.poses import PosesOptions
+from recon4d.stages.poses_sfm import SfmSteps
 from recon4d.workspace import Workspace
 
 SENSOR = DepthOptions(source="sensor")
@@ -115,6 +118,18 @@ def test_poses_of_the_recording_are_found_by_name(tmp_path, write):
     rows = match_to_frames(imported, recording, record.summary["source_frames"], record.summary["source_fps"])
     assert rows.rule == "by name"
     assert [imported.names[rows.row_of[name]] for name in recording.names] == list(recording.names)
+
+
+def test_poses_taken_line_by_line_are_warned_of(tmp_path):
+    folder = made.write_folder(tmp_path / "rec")
+    (folder / "poses.txt").write_text("".join(f"{50 + n} {n} 0 0 0 0 0 1\n" for n in range(3)))
+    workspace, record = framed(folder, tmp_path / "scene")
+    imported, said = read_import(folder), []
+    matching = match_to_frames(imported, workspace.recording(), 3, record.summary["source_fps"])
+    steps = SimpleNamespace(facts={}, part=SimpleNamespace(progress=Silent(), warn=said.append))
+    SfmSteps.say_import(steps, imported, matching)
+    assert len(said) == 1
+    assert "the times in poses.txt are not those of the pictures" in said[0]
 
 
 def test_turned_by_exif_stays_as_stored_because_depth_is(tmp_path):

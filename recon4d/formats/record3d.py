@@ -168,18 +168,27 @@ def _read_metadata(members: _Members) -> _Metadata:
             fps=float(content.get("fps", 30.0)),
             poses=_table(content, "poses", 7),
         )
-        told.typical_camera()
-        if not (told.fps > 0 and min(depth_size) > 0 and depth_size[0] * depth_size[1] <= MOST_PIXELS):
-            raise ValueError(f"fps is {told.fps:g}, dw and dh are {depth_size}")
+        _check(told)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"frames: {where} is not readable JSON ({error}): export it again") from None
     except KeyError as error:
         raise InputError(f"frames: {where} lacks {error.args[0]!r}: export it from Record3D again") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"frames: {where} cannot be used ({error}): export it again") from None
     if abs(depth_size[0] * size[1] - depth_size[1] * size[0]) > 0.02 * depth_size[1] * size[0]:
         raise InputError(f"frames: {where} has depth of {depth_size} for pictures of {size}: another shape")
     return told
+
+
+def _check(told: _Metadata) -> None:
+    for number in range(0 if told.lenses is None else len(told.lenses)):
+        told.camera(number)
+    told.typical_camera()
+    for (width, height), keys in ((told.size, "w and h"), (told.depth_size, "dw and dh")):
+        if not (min(width, height) > 0 and width * height <= MOST_PIXELS):
+            raise ValueError(f"{keys} are {width} and {height}")
+    if not told.fps > 0:
+        raise ValueError(f"fps is {told.fps:g}")
 
 
 def _table(content: dict[str, object], key: str, columns: int | None) -> np.ndarray | None:

@@ -64,6 +64,7 @@ class RgbdPoses:
     world_from_color: Rigid3  # batch (N,), metres, OpenCV axes
     cameras: tuple[Camera, ...] | None  # of the colour pictures as recorded; None: not known
     kind: str  # for people
+    doubt: str = ""  # what of the reading the user must check
 
 
 @dataclass(frozen=True)

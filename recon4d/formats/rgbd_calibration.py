@@ -67,7 +67,7 @@ def read_calibration(path: Path) -> CalibrationFile:
         return _from_content(content, path)
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]!r} is missing") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} cannot be used ({error})") from None
 
 

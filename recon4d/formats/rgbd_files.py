@@ -9,13 +9,12 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.formats.depth_files import read_depth_file
+from recon4d.formats.depth_numbers import is_blind, metres_of_one
 from recon4d.formats.pictures import PICTURE_SUFFIXES
 from recon4d.formats.rgbd import SensorPicture
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
-MILLIMETRE = 0.001
-FULL_UINT16 = 65535  # what sensors write where they are blind, beside 0
 TOLERANCE_S = 0.02  # between a colour and a depth picture, and between a picture and a pose: as TUM's own tool
 
 
@@ -31,11 +30,8 @@ def read_metres(path: Path, metres_per_value: float | None, invalid: Sequence[fl
     raw = read_depth_file(path)
     if raw.dtype.itemsize == 1:
         raise InputError(f"depth: {path} has 8-bit pixels, sensor depth has 16 bits or is float: give the raw depth")
-    whole = raw.dtype.kind in "ui"
-    factor = metres_per_value if metres_per_value is not None else (MILLIMETRE if whole else 1.0)
-    valid = np.isfinite(raw) & (raw > 0) & ~np.isin(raw, list(invalid))
-    if raw.dtype == np.uint16:
-        valid &= raw != FULL_UINT16
+    factor = metres_per_value if metres_per_value is not None else metres_of_one(raw.dtype)
+    valid = np.isfinite(raw) & (raw > 0) & ~is_blind(raw) & ~np.isin(raw, list(invalid))
     return SensorPicture(np.where(valid, raw, 0).astype(np.float32) * np.float32(factor))
 
 

@@ -67,7 +67,13 @@ def frames_by_stem(path: Path, colour: str, depth: str, fps: float | None) -> tu
     """
     pictures, _ = list_pictures(path / colour)
     files = (file for file in (path / depth).iterdir() if file.suffix.lower() in DEPTH_SUFFIXES)
-    depth_of = {file.stem: f"{depth}/{file.name}" for file in sorted(files) if not file.name.startswith(".")}
+    depth_of: dict[str, str] = {}
+    for file in sorted(file for file in files if not file.name.startswith(".")):
+        if depth_of.setdefault(file.stem, f"{depth}/{file.name}") != f"{depth}/{file.name}":
+            raise InputError(
+                f"frames: {path} has both {depth_of[file.stem]} and {depth}/{file.name}: take the one away that is not "
+                "the sensor's depth"
+            )
     if len({picture.stem for picture in pictures}) < len(pictures):
         raise InputError(f"frames: two pictures in {path / colour} differ only in their suffix: take one away")
     times = _times([picture.stem for picture in pictures], fps)
@@ -97,10 +103,19 @@ def _poses(path: Path, frames: tuple[RgbdFrame, ...], told: CalibrationFile) -> 
     calibration = told.calibration
     if of_depth:
         poses = of_color(poses, calibration.color_from_depth)
+    kind = f"{file.name} of an RGB-D recording"
+    if len(times_s) != len(frames):
+        return poses_at(frames, times_s, poses, calibration, kind)
     found = None
-    with contextlib.suppress(InputError):
-        found = poses_at(frames, times_s, poses, calibration, f"{file.name} of an RGB-D recording")
-    if len(times_s) == len(frames) and (found is None or len(found.names) < len(frames)):
-        names = tuple(frame.name for frame in frames)
-        return RgbdPoses(names, poses, (calibration.color,) * len(frames), f"{file.name}, one line per picture")
-    return found if found is not None else poses_at(frames, times_s, poses, calibration, file.name)
+    with contextlib.suppress(InputError):  # of another clock
+        found = poses_at(frames, times_s, poses, calibration, kind)
+    if found is not None and len(found.names) == len(frames):
+        return found
+    return RgbdPoses(
+        tuple(frame.name for frame in frames),
+        poses,
+        (calibration.color,) * len(frames),
+        f"{file.name}, one line per picture",
+        f"the times in {file.name} are not those of the pictures; it has as many lines as there are pictures, so each "
+        "line is taken for one of them: check this, or write the times of the pictures",
+    )

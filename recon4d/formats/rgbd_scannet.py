@@ -9,7 +9,6 @@ import numpy as np
 from recon4d.errors import InputError
 from recon4d.formats.rgbd import RgbdCalibration, RgbdFrame, RgbdPoses, RgbdRecording
 from recon4d.formats.rgbd_files import (
-    MILLIMETRE,
     camera_of_matrix,
     checked_size,
     has_pictures,
@@ -50,11 +49,7 @@ def open_recording(path: Path) -> RgbdRecording:
         time_source=f"frame number / {FPS:g} s",
         files=tuple([file for file in texts if file.is_file()] + pictures + depths),
         picture=lambda frame, scratch: path / frame.color,
-        depth=lambda frame: checked_size(
-            read_metres(path / frame.depth, None if frame.depth.endswith(".npy") else MILLIMETRE),
-            path / frame.depth,
-            calibration.depth,
-        ),
+        depth=lambda frame: checked_size(read_metres(path / frame.depth, None), path / frame.depth, calibration.depth),
         poses=lambda: _poses(path, frames, calibration),
     )
 
@@ -66,7 +61,8 @@ def _calibration(path: Path, color: Path, depth: Path) -> RgbdCalibration:
     color_camera = camera_of_matrix(read_matrix(path / COLOUR_LENS), stored_size(color), path / COLOUR_LENS)
     if not (path / DEPTH_LENS).is_file():
         return RgbdCalibration(color_camera, None, Rigid3.identity(), COLOUR_LENS)
-    depth_camera = camera_of_matrix(read_matrix(path / DEPTH_LENS), stored_size(depth), path / DEPTH_LENS)
+    height, width = read_metres(depth, None).metres.shape
+    depth_camera = camera_of_matrix(read_matrix(path / DEPTH_LENS), (width, height), path / DEPTH_LENS)
     motion = _motion(path / DEPTH_MOTION)
     if np.abs(_motion(path / COLOUR_MOTION).matrix - np.eye(4)).max() > 1e-6:
         raise InputError(

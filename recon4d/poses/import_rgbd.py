@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from recon4d.errors import InputError
 from recon4d.formats.rgbd import is_rgbd, open_rgbd
+from recon4d.poses.import_rows import COLMAP_PLACES, ImportedPoses
 from recon4d.poses.lens import Lens
-
-if TYPE_CHECKING:
-    from recon4d.poses.imports import ImportedPoses
 
 
 def read_rgbd_poses(path: Path) -> ImportedPoses | None:
@@ -19,8 +16,6 @@ def read_rgbd_poses(path: Path) -> ImportedPoses | None:
     Raises:
         InputError: the recording has no poses, or is damaged.
     """
-    from recon4d.poses.imports import COLMAP_PLACES, ImportedPoses
-
     if not is_rgbd(path) or any(any((path / place).glob("images.*")) for place in COLMAP_PLACES):
         return None
     recording = open_rgbd(path)
@@ -36,4 +31,4 @@ def read_rgbd_poses(path: Path) -> ImportedPoses | None:
             Lens("PINHOLE", camera.width, camera.height, (camera.fx, camera.fy, camera.cx, camera.cy))
             for camera in poses.cameras
         )
-    return ImportedPoses(poses.kind, poses.world_from_color, names=poses.names, lenses=lenses)
+    return ImportedPoses(poses.kind, poses.world_from_color, names=poses.names, lenses=lenses, doubt=poses.doubt)

@@ -14,6 +14,8 @@ from recon4d.scene.transforms import Rigid3
 if TYPE_CHECKING:
     import pycolmap
 
+COLMAP_PLACES = (".", "sparse/0", "sparse", "0")  # where in a folder its model may lie
+
 
 @dataclass(frozen=True)
 class ImportedPoses:
@@ -29,3 +31,4 @@ class ImportedPoses:
     part: PartOfPicture | None = None  # what of a frame the pictures of the lenses show; None: all of it
     model: pycolmap.Reconstruction | None = None  # a COLMAP model
     missing: tuple[str, ...] = field(default=())  # pictures the file itself names but does not find
+    doubt: str = ""  # what of the reading the user must check

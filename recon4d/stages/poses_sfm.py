@@ -98,6 +98,8 @@ class SfmSteps:
         rows = len(imported.world_from_cam)
         self.facts |= {"import": imported.kind, "rule": matching.rule}
         self.part.progress.say(f"  {imported.kind}: {len(matching.row_of)} of {rows} poses matched {matching.rule}")
+        if imported.doubt:
+            self.part.warn(imported.doubt)
         if imported.missing:
             self.part.warn(
                 f"{len(imported.missing)} of {rows} pictures that the import names do not exist (such as "
