@@ -155,6 +155,12 @@ def test_key_follows_depth_and_calibration_but_nothing_else_in_the_folder(tmp_pa
     assert source_key(folder) != after
 
 
+def test_key_follows_the_name_of_a_folder_that_tells_the_lens(tmp_path):
+    named = made.write_tum(tmp_path / "rgbd_dataset_freiburg1_desk")
+    before = source_key(named)
+    assert source_key(named.rename(tmp_path / "desk")) != before
+
+
 def test_scene_inside_the_recording_does_not_change_what_is_imported_from_it(tmp_path):
     folder = made.write_folder(tmp_path / "rec")
     before = content_hash(folder)

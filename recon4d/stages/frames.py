@@ -91,7 +91,8 @@ def source_key(source: Path) -> object:
     below it does not change the key."""
     recording = open_rgbd(source)
     if recording is not None:
-        return [[str(file.relative_to(source)), content_hash(file)] for file in recording.files]
+        read = [[str(file.relative_to(source)), content_hash(file)] for file in recording.files]
+        return [recording.kind, recording.calibration.source, read]  # the first two may hang on the folder's name
     if _is_video(source):
         return content_hash(source)
     from recon4d.stages.frames_photos import pictures_of
