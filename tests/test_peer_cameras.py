@@ -81,10 +81,19 @@ def test_vipe_names_the_frames_it_has(tmp_path):
     imported = read_import(vipe_folder(tmp_path, (1, 2)))
     matching = match_to_frames(imported, recording((0, 1, 2)), 4, 30.0)
     assert matching.row_of == {"000001": 0, "000002": 1}
-    pose = tmp_path / "v" / "pose" / "clip.npz"
-    assert match_to_frames(read_import(pose), recording((0, 2)), 4, 30.0).row_of == {"000002": 1}
-    with pytest.raises(PosesError, match="has a pose of frame 2, the source has 2 frames"):
+    assert match_to_frames(imported, recording((0, 2)), 4, 30.0).row_of == {"000002": 1}
+    with pytest.raises(InputError, match="name frame 2, the source has 2 frames"):
         match_to_frames(imported, recording((0, 1)), 2, 30.0)
+
+
+@pytest.mark.parametrize("part", ["depth/clip.zip", "pose/clip.npz"])
+def test_poses_are_not_read_from_files_beside_the_given_one(tmp_path, part):
+    root = vipe_folder(tmp_path)
+    with pytest.raises(InputError, match=r"holds only a part of what ViPE knows .* give the folder with 'pose'"):
+        read_import(root / part)
+    (root / "pose" / "other.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds 2 clips \(clip, other, ...\): copy what is of one clip"):
+        read_import(root)
 
 
 def test_the_lens_of_a_cut_picture_is_that_of_the_whole_one(tmp_path):
@@ -97,6 +106,18 @@ def test_the_lens_of_a_cut_picture_is_that_of_the_whole_one(tmp_path):
     assert solution.lenses["000000"] == Lens("PINHOLE", 1024, 1024, (1000.0, 1000.0, 512.0, 512.0))
     with pytest.raises(PosesError, match="pictures of 512x384, the frames are 600x300: another shape"):
         imported_solution(imported, matching, recording(), None, FrameSize(600, 300, 600, 300))
+
+
+def test_the_lens_of_a_cut_recording_fits_its_smaller_frames(tmp_path):
+    """MonST3R: 1280x558 -> 512x223 -> lines 7..214; the middle 104 of these is 111 of 223. Frames are 520x227."""
+    root = monst3r(tmp_path / "m", np.ones((2, 208, 512), dtype=np.float32) + np.arange(512, dtype=np.float32))
+    np.savetxt(root / "pred_intrinsics.txt", np.array([[512, 0, 255.5, 0, 446, 103.5, 0, 0, 1]] * 2))
+    imported = read_import(root)
+    matching = match_to_frames(imported, recording(), 2, 30.0)
+    solution = imported_solution(imported, matching, recording(), None, FrameSize(520, 227, 1280, 558))
+    lens = solution.lenses["000000"]
+    assert (lens.width, lens.height) == (520, 227)
+    np.testing.assert_allclose(lens.params, (520, 454, 260, 111 * 227 / 223))
 
 
 def test_moge_knows_a_lens_and_no_poses(tmp_path):
@@ -173,5 +194,5 @@ def test_an_array_that_claims_to_be_huge_is_refused_unread(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in (kept | {"cam_c2w.npy": header.getvalue()}).items():
             archive.writestr(name, data)
-    with pytest.raises(InputError, match=r"'cam_c2w' .* claims the shape \(1000000000, 4, 4\)"):
+    with pytest.raises(InputError, match=r"'cam_c2w' .* the shape \(1000000000, 4, 4\)"):
         read_import(path)

@@ -110,6 +110,21 @@ def test_sky_is_no_depth_and_confidence_up_to_one_is_taken_as_it_is(tmp_path):
     np.testing.assert_array_equal(depth.confidence[0], np.float32([0.25, 0.25, 0.25, 0]))
 
 
+def test_the_least_trusted_frame_stays_untrusted(tmp_path):
+    """A frame without any excess over 1 is the least trusted of a clip, not the most."""
+    conf = np.ones((4, 3, 4), dtype=np.float32)
+    np.savez(tmp_path / "results.npz", depth=stack(), conf=conf)
+    assert (read_peer_depth(tmp_path / "results.npz").confidence(0) == 1).all()  # says nothing at all
+    conf[2, 0, 0] = 1.05
+    np.savez(tmp_path / "results.npz", depth=stack(), conf=conf)
+    source = opened(tmp_path / "results.npz")
+    assert (source.depth("000000").confidence == 0).all()
+    np.testing.assert_allclose(source.depth("000002").confidence[0], [0.5, 0, 0, 0], atol=1e-5)
+    conf[2, 0, 0] = 0.5
+    np.savez(tmp_path / "results.npz", depth=stack(), conf=conf)
+    assert (opened(tmp_path / "results.npz").depth("000000").confidence == 1).all()
+
+
 def test_confidence_of_another_shape_is_refused(tmp_path):
     np.savez(tmp_path / "results.npz", depth=stack(), conf=stack(3))
     with pytest.raises(InputError, match=r"'conf' .* is \(3, 3, 4\), the depth is \(4, 3, 4\)"):
@@ -229,7 +244,7 @@ def test_vipe_rows_have_the_numbers_of_frames(tmp_path):
         np.testing.assert_array_equal(depth.valid[0], [False, False, False, True])
         np.testing.assert_array_equal(depth.values[1], [3, 4, 6, 10])
     vipe(tmp_path, {"00000.exr": exr_of(Z)}, "other")
-    with pytest.raises(InputError, match=r"holds 2 clips \(clip, other, ...\): give the path of one"):
+    with pytest.raises(InputError, match=r"holds 2 clips \(clip, other, ...\): copy what is of one clip"):
         read_peer_depth(tmp_path)
 
 
@@ -260,6 +275,16 @@ def test_a_cut_off_zip_is_one_sentence(tmp_path):
     (root / "depth" / "clip.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"clip\.zip is not a readable zip"):
         read_peer_depth(root)
+
+
+def test_a_picture_damaged_in_its_zip_is_one_sentence(tmp_path):
+    root = vipe(tmp_path, {"00000.exr": exr_of(np.random.default_rng(0).random((40, 40)))})
+    path = root / "depth" / "clip.zip"
+    data = bytearray(path.read_bytes())
+    data[45:400] = bytes(255 - byte for byte in data[45:400])
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"00000\.exr is damaged"):
+        read_peer_depth(root).files.row(0)
 
 
 def test_a_zip_that_lies_about_its_sizes_is_refused_unread(tmp_path, monkeypatch):
@@ -303,6 +328,26 @@ def test_monst3r_cuts_square_pictures_to_four_by_three(tmp_path):
     assert depth.valid[64:448].all()
     assert not depth.valid[:64].any()
     assert not depth.valid[448:].any()
+
+
+def test_monst3r_cut_the_recording_and_not_its_smaller_frames(tmp_path):
+    """1280x558 is resized to 512x223 and loses 7 lines above, 8 below; the frames, 520x227, would lose none."""
+    root = monst3r(tmp_path / "m", 1 + np.random.default_rng(0).random((4, 208, 512), dtype=np.float32))
+    source = open_precomputed(PrecomputedRequest(root), recording(), (520, 227), 4, (1280, 558))
+    valid = source.depth("000000").valid
+    assert valid.shape == (223, 512)
+    np.testing.assert_array_equal(np.flatnonzero(valid.all(axis=1)), np.arange(7, 215))
+
+
+def test_a_frame_of_another_size_is_told(tmp_path):
+    root = monst3r(tmp_path / "m", stack())
+    np.save(root / "conf_2.npy", np.zeros((2, 4), dtype=np.float32))
+    with pytest.raises(DepthError, match="confidence of frame 000002 is 4x2, the depth of the first frame is 4x3"):
+        opened(root).depth("000002")
+    np.save(root / "frame_0001.npy", stack()[0, :2])
+    source = open_precomputed(PrecomputedRequest(root), recording((0, 1, 2, 3)), (16, 12), 4)
+    with pytest.raises(DepthError, match="depth of frame 000001 is 4x2, the depth of the first frame is 4x3"):
+        source.depth("000001")
 
 
 # -- MoGe --------------------------------------------------------------------------------------------------------------

@@ -306,6 +306,7 @@ def test_npz_intrinsics_gain_half_a_pixel_and_follow_the_size(tmp_path):
         ({"poses": np.zeros((2, 5))}, r"is \(2, 5\)"),
         ({"poses": np.full((2, 4, 4), np.nan)}, "not finite"),
         ({"poses": 2 * np.broadcast_to(np.eye(4), (2, 4, 4))}, "no rotations"),
+        ({"poses": np.broadcast_to(np.diag([1.0, 1, -1, 1]), (2, 4, 4))}, "no rotations"),  # a mirror
         ({"poses": poses(2).matrix, "names": np.array(["a"])}, "1 names and 2 poses"),
         ({"poses": poses(2).matrix, "intrinsics": np.eye(3)[:2]}, r"'intrinsics' .* is \(2, 3\)"),
     ],

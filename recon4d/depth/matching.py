@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon4d.errors import DepthError
+from recon4d.formats.row_numbers import rows_by_count
 from recon4d.scene.recording import Recording
 
 SAY_HOW = "say how the depth counts with --depth.offset and --depth.stride, or with --depth.names"
@@ -42,8 +43,8 @@ def match_rows(recording: Recording, rows: RowLabels, counting: RowCounting | No
     """Find the row of every frame.
 
     The rules, in this order: an explicit names file, explicit offset and stride, names in the file itself (frame name
-    or source file stem), the program's own numbers where its names are none of ours, as many rows as chosen frames, as
-    many rows as the source has frames.
+    or source file stem), the program's own numbers where its names are none of ours, and the number of rows (both as
+    for poses: `rows_by_count`).
 
     Args:
         counting: None where the user has no options to say how the rows count.
@@ -59,22 +60,22 @@ def match_rows(recording: Recording, rows: RowLabels, counting: RowCounting | No
             raise DepthError(f"depth: {counting.names_file} names {len(listed)} rows, the depth has {rows.count}")
         return _by_name(recording, listed, f"by the names in {counting.names_file.name}", way_out)
     if counting.offset is not None or counting.stride is not None:
-        return _by_count(recording, rows, counting.offset or 0, counting.stride or 1)
+        return _by_count(recording, rows, counting.offset or 0, 1 if counting.stride is None else counting.stride)
     if rows.names is not None and not (rows.numbers and _only_counts(recording, rows, source_frames)):
         return _by_name(recording, rows.names, "by name", way_out)
-    if rows.count == len(recording):
-        return RowMatch({f.name: k for k, f in enumerate(recording.frames)}, "row by row, as many as chosen frames")
-    if rows.count == source_frames or (rows.numbers is not None and _has_gaps(rows.numbers)):
-        return _by_count(recording, rows, 0, 1)
-    raise DepthError(
-        f"depth: there are {rows.count} frames of depth, {len(recording)} chosen frames and {source_frames} in the "
-        f"source: {way_out}"
-    )
-
-
-def _has_gaps(numbers: tuple[int, ...]) -> bool:
-    """Numbers that are not just those of the rows mean something: which frames of the source the program gave."""
-    return numbers != tuple(range(len(numbers)))
+    found = rows_by_count(rows.count, rows.numbers, recording, source_frames, "depth: the frames of depth")
+    if found is None:
+        raise DepthError(
+            f"depth: there are {rows.count} frames of depth, {len(recording)} chosen frames and {source_frames} in the "
+            f"source: {way_out}"
+        )
+    missing = [frame.name for frame in recording.frames if frame.name not in found.row_of]
+    if missing:
+        raise DepthError(
+            f"depth: {len(missing)} of {len(recording)} frames have no depth, matched {found.rule} (first: "
+            f"{missing[0]}): choose the frames the depth was made of, or {way_out}"
+        )
+    return RowMatch(found.row_of, found.rule)
 
 
 def _only_counts(recording: Recording, rows: RowLabels, source_frames: int) -> bool:

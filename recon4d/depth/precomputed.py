@@ -11,15 +11,14 @@ import numpy as np
 from recon4d.depth.matching import RowCounting, RowLabels, RowMatch, match_rows
 from recon4d.depth.windows import StoredWindows, counted_windows, stored_windows
 from recon4d.errors import DepthError
-from recon4d.formats.peers import PeerDepth, PicturePart, read_peer_depth
+from recon4d.formats.depth_numbers import is_blind, metres_of_one
+from recon4d.formats.peers import PeerDepth, PicturePart, part_seen, read_peer_depth
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.recording import Recording
 
 # Grids cover the whole picture even when a model rounded its size to multiples of 64: that changes the sides' ratio by
 # up to 7 % each. More means another picture, or one turned by 90 degrees.
 MAX_ASPECT_CHANGE = 0.16
-MILLIMETRE = 0.001
-FULL_UINT16 = 65535
 UNIT_REMARK = "one stored unit is"
 
 
@@ -41,7 +40,8 @@ class Sight:
     """What a first look at the files has shown."""
 
     part: PicturePart | None  # what of the picture the rows show; None: all of it
-    whole_numbers: bool
+    shape: tuple[int, int]  # (h, w) of the rows
+    metres_of_one: float  # that a stored 1 stands for, if the numbers are z
 
 
 class Precomputed:
@@ -59,8 +59,8 @@ class Precomputed:
         self.stored: StoredWindows | None = None
         self._peer, self._request, self.match, self._sight = peer, request, match, sight
         # What a stored 1 stands for, in the unit of the kind.
-        millimetres = sight.whole_numbers and kind is DepthKind.METRIC_Z
-        self.factor = request.metres_per_value or (MILLIMETRE if millimetres else 1.0)
+        told = request.metres_per_value
+        self.factor = told if told is not None else (sight.metres_of_one if kind is DepthKind.METRIC_Z else 1.0)
 
     def of_kind(self, kind: DepthKind) -> Precomputed:
         """The same numbers, read as another kind."""
@@ -71,7 +71,11 @@ class Precomputed:
 
     def depth(self, name: str) -> DepthMap:
         row = self.match.row_of[name]
-        depth = self._map(self.files.row(row), self._peer.confidence(row))
+        raw, confidence = self.files.row(row), self._peer.confidence(row)
+        self._check_row(name, "depth", raw)
+        if confidence is not None:
+            self._check_row(name, "confidence", confidence)
+        depth = self._map(raw, confidence)
         inside = depth.values[depth.valid]
         if inside.size and np.ptp(inside) == 0:
             raise DepthError(
@@ -83,13 +87,21 @@ class Precomputed:
         pair = self.stored.overlap(self.match.row_of[name]) if self.stored else None
         return None if pair is None else (self._map(pair[0]), self._map(pair[1]))
 
+    def _check_row(self, name: str, what: str, row: np.ndarray) -> None:
+        if row.shape != self._sight.shape:
+            (height, width), (first_height, first_width) = row.shape, self._sight.shape
+            raise DepthError(
+                f"depth: the {what} of frame {name} is {width}x{height}, the depth of the first frame is {first_width}x"
+                f"{first_height}: frames of one clip have one size, make it again"
+            )
+
     def _map(self, raw: np.ndarray, confidence: np.ndarray | None = None) -> DepthMap:
         """(h, w) stored numbers with their holes found and in the unit of their kind."""
         valid = np.isfinite(raw)
         if self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z, DepthKind.SCALE_FREE_Z, DepthKind.SCALE_FREE_DISPARITY):
             valid &= raw > 0  # 0 and negative numbers mark holes where the kind has a true zero
-        if raw.dtype == np.uint16 and self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z):
-            valid &= raw != FULL_UINT16
+        if self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z):
+            valid &= ~is_blind(raw)
         values = np.where(valid, raw, 0).astype(np.float32) * np.float32(self.factor)
         trust = valid.astype(np.float32) if confidence is None else np.where(valid, confidence, np.float32(0))
         values, valid, trust = (_on_whole_picture(grid, self._sight.part) for grid in (values, valid, trust))
@@ -107,13 +119,18 @@ def _on_whole_picture(grid: np.ndarray, part: PicturePart | None) -> np.ndarray:
 
 
 def open_precomputed(
-    request: PrecomputedRequest, recording: Recording, picture_size: tuple[int, int], source_frames: int
+    request: PrecomputedRequest,
+    recording: Recording,
+    picture_size: tuple[int, int],
+    source_frames: int,
+    source_size: tuple[int, int] | None = None,
 ) -> Precomputed:
     """Open the files, find out what they hold, and match them to the frames.
 
     Args:
         picture_size: (width, height) of the frames.
         source_frames: number of frames or pictures in the whole source.
+        source_size: (width, height) of them before they were made smaller; None where they were not.
 
     Raises:
         InputError, DepthError: unreadable, not matching, of another shape, or empty.
@@ -123,10 +140,10 @@ def open_precomputed(
     match = match_rows(recording, rows, request.counting, source_frames)
     found = sorted(match.row_of.values())
     sample = [peer.files.row(r) for r in sorted({found[0], found[len(found) // 2], found[-1]})]
-    part = _part(peer, sample[0].shape, picture_size)
+    part = _part(peer, sample[0].shape, (source_size or picture_size, picture_size))
     _check_grid(request.path, sample[0].shape if part is None else (part.height, part.width), picture_size)
     kind, why = _kind(request, peer, sample)
-    source = Precomputed(peer, request, match, kind, Sight(part, sample[0].dtype.kind in "ui"))
+    source = Precomputed(peer, request, match, kind, Sight(part, sample[0].shape, metres_of_one(sample[0].dtype)))
     source.remarks = (f"kind {kind.value} ({why})", f"matched to the frames {match.rule}")
     if kind is DepthKind.METRIC_Z:
         source.remarks += (f"{UNIT_REMARK} {source.factor:g} m",)
@@ -139,13 +156,11 @@ def open_precomputed(
     return source
 
 
-def _part(peer: PeerDepth, shape: tuple[int, ...], picture_size: tuple[int, int]) -> PicturePart | None:
-    """What of the picture the program saw, where the size of its grid shows that it cut the picture as usual."""
-    if peer.part is None:
-        return None
-    part, grid = peer.part(*picture_size)
+def _part(peer: PeerDepth, shape: tuple[int, ...], given: Sequence[tuple[int, int]]) -> PicturePart | None:
+    """What of the picture the program saw; None where that is all of it."""
     height, width = shape
-    return part if grid == (width, height) != (part.width, part.height) else None
+    part = part_seen(peer.part, (width, height), given)
+    return None if part is None or (part.width, part.height) == (width, height) else part
 
 
 def _kind(request: PrecomputedRequest, peer: PeerDepth, sample: Sequence[np.ndarray]) -> tuple[DepthKind, str]:

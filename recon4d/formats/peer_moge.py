@@ -39,9 +39,9 @@ def moge_cameras(path: Path) -> PeerCameras | None:
     folders = _folders(path)
     if not folders:
         return None
-    lenses = [_pinhole(folder) for folder in folders]
-    height, width = _Maps(folders).row(0).shape
-    return PeerCameras("MoGe", None, np.array(lenses), (width, height), names=tuple(f.name for f in folders))
+    height, width = _Maps(folders).row(0).shape  # pictures of one recording have one size
+    lenses = np.array([_pinhole(folder / FIELD_OF_VIEW, width, height) for folder in folders])
+    return PeerCameras("MoGe", None, lenses, (width, height), names=tuple(f.name for f in folders))
 
 
 def _folders(path: Path) -> list[Path]:
@@ -52,9 +52,7 @@ def _folders(path: Path) -> list[Path]:
     return sorted((f.parent for f in path.glob(f"*/{DEPTH}")), key=lambda folder: natural_key(folder.name))
 
 
-def _pinhole(folder: Path) -> tuple[float, float, float, float]:
-    path = folder / FIELD_OF_VIEW
-    height, width = read_exr(folder / DEPTH).shape
+def _pinhole(path: Path, width: int, height: int) -> tuple[float, float, float, float]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         across, down = (math.radians(float(content[name])) for name in ("fov_x", "fov_y"))

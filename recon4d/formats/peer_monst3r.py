@@ -9,7 +9,7 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.formats.depth_files import read_depth_file
-from recon4d.formats.peer_npz import pinhole_of
+from recon4d.formats.matrices import pinhole_of
 from recon4d.formats.peers import PeerCameras, PeerDepth, PicturePart
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.transforms import Rigid3

@@ -9,6 +9,7 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.formats.depth_files import DepthFiles, NpyStack, NpzArray, NpzStack, npz_shapes, read_npz_array
+from recon4d.formats.matrices import pinhole_of, rigid_of
 from recon4d.formats.peers import PeerCameras, PeerDepth, PicturePart, WithHoles
 from recon4d.scene.depth import DepthKind
 
@@ -16,7 +17,6 @@ MEGASAM_RANGE = (1e-3, 1e2)  # to which it clips its depth
 MEGASAM_PIXELS, MEGASAM_GRID = 384 * 512, 8  # its pictures have about so many pixels and sides in such steps
 DA3_DOUBTFUL = 0.05  # its viewer drops points whose confidence is below 1.05
 DA3_RESULTS = ("exports/npz/results.npz", "exports/mini_npz/results.npz", "exports/npy", "exports/mini_npy")
-HALF_PIXEL = 0.5  # these programs count pixel centres 0, 1, 2; ours are 0.5, 1.5, 2.5
 
 
 # -- MegaSaM -----------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def megasam_cameras(path: Path) -> PeerCameras | None:
     """``cam_c2w`` (T, 4, 4) camera-to-world and one ``intrinsic`` (3, 3) in its pixels. Raises InputError."""
     if not _is_megasam(path):
         return None
-    matrices = _matrices(path, _needed(path, "cam_c2w"), "cam_c2w")
+    matrices = rigid_of(_needed(path, "cam_c2w"), f"{path}: 'cam_c2w'")
     intrinsic = _needed(path, "intrinsic")
     if intrinsic.shape != (3, 3):
         raise InputError(f"{path}: 'intrinsic' is {intrinsic.shape}, one (3, 3) matrix in pixels is expected")
@@ -102,7 +102,7 @@ def depth_anything_3_cameras(path: Path) -> PeerCameras | None:
     if place is None:
         return None
     extrinsics = _needed(place, "extrinsics", "its single-picture models give no cameras; use poses from elsewhere")
-    cam_from_world = _matrices(place, extrinsics, "extrinsics")
+    cam_from_world = rigid_of(extrinsics, f"{place}: 'extrinsics'")
     rotation = np.swapaxes(cam_from_world[:, :, :3], 1, 2)
     centre = -np.einsum("nij,nj->ni", rotation, cam_from_world[:, :, 3])
     matrices = np.concatenate([rotation, centre[:, :, None]], axis=2)
@@ -203,32 +203,3 @@ def _needed(place: Path, name: str, way_out: str = "make it again") -> np.ndarra
     if found is None:
         raise InputError(f"{place} has no '{name}': {way_out}")
     return found
-
-
-def _matrices(path: Path, found: np.ndarray, name: str) -> np.ndarray:
-    """(N, 3, 4) float64 of (N, 3, 4) or (N, 4, 4) rigid motions. Raises InputError."""
-    if found.ndim != 3 or found.shape[1:] not in ((4, 4), (3, 4)) or not len(found) or found.dtype.kind != "f":
-        raise InputError(f"{path}: '{name}' is {found.shape}, (N, 3, 4) or (N, 4, 4) numbers are expected")
-    return rigid(found.astype(np.float64)[:, :3], f"{path}: '{name}'")
-
-
-def rigid(matrices: np.ndarray, what: str) -> np.ndarray:
-    """The same (N, 3, 4) matrices where all are finite and their rotations are some. Raises InputError."""
-    if not np.isfinite(matrices).all():
-        raise InputError(f"{what} has numbers that are not finite: make it again")
-    rotation = matrices[:, :, :3]
-    # 1e-2: some programs give half precision or four digits.
-    off = np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max()
-    if off > 1e-2 or (np.linalg.det(rotation) < 0).any():
-        raise InputError(f"{what} holds matrices that are no rotations: make it again")
-    return matrices
-
-
-def pinhole_of(matrices: np.ndarray, what: str) -> np.ndarray:
-    """(N, 4) fx, fy, cx, cy of (N, 3, 3) matrices of pixel centres 0, 1, 2, as ours count. Raises InputError."""
-    numbers = np.stack(
-        [matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 2] + HALF_PIXEL, matrices[:, 1, 2] + HALF_PIXEL], axis=1
-    ).astype(np.float64)
-    if not (np.isfinite(numbers).all() and (numbers[:, :2] > 0).all()):
-        raise InputError(f"{what} has intrinsics without focal lengths above 0: matrices in pixels are expected")
-    return numbers

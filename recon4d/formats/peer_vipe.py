@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from recon4d.errors import InputError
 from recon4d.formats.depth_files import read_npz_array
 from recon4d.formats.exr_files import decode_exr
-from recon4d.formats.peer_npz import HALF_PIXEL, rigid
+from recon4d.formats.matrices import HALF_PIXEL, rigid_of
 from recon4d.formats.peers import PeerCameras, PeerDepth, WithHoles
 from recon4d.scene.depth import DepthKind
 
@@ -37,16 +38,23 @@ def read_vipe(path: Path, key: str | None) -> PeerDepth | None:
 def vipe_cameras(path: Path) -> PeerCameras | None:
     """``data`` (N, 4, 4) camera-to-world and (N, 4) fx, fy, cx, cy, with ``inds`` (N,) that count frames.
 
-    Raises InputError: also for lenses other than a pinhole.
+    Raises InputError: also for lenses other than a pinhole, and for a file out of the folder.
     """
-    pose = _beside(path, "pose")
+    if path.is_file():
+        if path.suffix.lower() == ".zip" or (path.parent.name == "pose" and path.suffix.lower() == ".npz"):
+            raise InputError(
+                f"poses: {path} holds only a part of what ViPE knows of its cameras: give the folder with 'pose' and "
+                "'intrinsics' in it (with those of one clip alone)"
+            )
+        return None
+    pose = _only(path / "pose", ".npz")
     if pose is None:
         return None
     data, numbers = read_npz_array(pose, "data"), _numbers(pose)
     if data is None or data.shape != (len(numbers), 4, 4):
         found = None if data is None else data.shape
         raise InputError(f"{pose}: 'data' is {found}, ({len(numbers)}, 4, 4) camera-to-world is expected")
-    matrices = rigid(data.astype(np.float64)[:, :3], f"{pose}: 'data'")
+    matrices = rigid_of(data, f"{pose}: 'data'")
     archive = _archive(path)
     size = None if archive is None else ExrZip(archive).size
     return PeerCameras("ViPE", matrices, _pinholes(pose, numbers), size, numbers=numbers)
@@ -87,20 +95,16 @@ def _archive(path: Path) -> Path | None:
     """The zip with the depth: the path itself, or the one in its folder ``depth``."""
     if path.is_file():
         return path if path.suffix.lower() == ".zip" else None
-    return _beside(path, "depth", ".zip") if (path / "pose").is_dir() or (path / "intrinsics").is_dir() else None
+    return _only(path / "depth", ".zip") if (path / "pose").is_dir() or (path / "intrinsics").is_dir() else None
 
 
-def _beside(path: Path, kind: str, suffix: str = ".npz") -> Path | None:
-    """``kind/NAME`` of a folder, or of the folder that a file ``depth/NAME.zip`` or ``pose/NAME.npz`` lies in."""
-    if path.is_file():
-        here = path.parent.name in ("depth", "pose") and (path.suffix.lower() == ".zip" or path.parent.name == "pose")
-        other = path.parent.parent / kind / f"{path.stem}{suffix}"
-        return other if here and other.is_file() else None
-    found = sorted((path / kind).glob(f"*{suffix}"))
+def _only(folder: Path, suffix: str) -> Path | None:
+    """The one file of a suffix in a folder; None where there is none. Raises InputError where there are several."""
+    found = sorted(folder.glob(f"*{suffix}"))
     if len(found) > 1:
         raise InputError(
-            f"{path / kind} holds {len(found)} clips ({found[0].stem}, {found[1].stem}, ...): give the path of one, "
-            f"such as {path / 'depth' / (found[0].stem + '.zip')}"
+            f"{folder} holds {len(found)} clips ({found[0].stem}, {found[1].stem}, ...): copy what is of one clip into "
+            f"a folder of its own, or, for depth alone, give its zip in {folder.parent / 'depth'}"
         )
     return found[0] if found else None
 
@@ -146,6 +150,6 @@ class ExrZip:
         try:
             with self._zip.open(entry) as stream:
                 data = stream.read(entry.file_size)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"depth: {what} is damaged ({error}): copy it again") from error
         return decode_exr(data, what, ("Z", "Y", "R"))

@@ -19,8 +19,9 @@ An npz of DepthCrafter says by itself no more than a plain stack does: numbers f
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,24 @@ class PicturePart:
     top: int
 
 
-# (width, height) of a frame -> the part that the program saw, and (width, height) of its grid; None: all of it
+# (width, height) of a picture given to the program -> the part that it saw, and (width, height) of its grid
 PartOfPicture = Callable[[int, int], tuple[PicturePart, tuple[int, int]]]
+
+
+def part_seen(
+    part_of: PartOfPicture | None, grid: tuple[int, int], given: Sequence[tuple[int, int]]
+) -> PicturePart | None:
+    """What a program saw of a picture, where the size of its grid shows that it cut the picture as it usually does.
+
+    Args:
+        grid: (width, height) of what it wrote.
+        given: (width, height) of the pictures it may have been given, the likeliest first.
+    """
+    for size in given if part_of is not None else ():
+        part, expected = part_of(*size)
+        if expected == grid:
+            return part
+    return None
 
 
 @dataclass(frozen=True)
@@ -80,15 +97,27 @@ class PeerDepth:
         """(h, w) float32, 0..1, of a row; None where the program says nothing.
 
         The programs' confidence begins at 1 and has no upper end. Its excess e becomes e / (e + e0), one half at the
-        threshold e0 of the program itself; numbers that end at 1 are taken as they are. Raises InputError.
+        threshold e0 of the program itself; in a clip whose numbers end at 1, they are taken as they are. Raises
+        InputError.
         """
         if self.trust is None:
             return None
         raw = np.nan_to_num(self.trust.row(row).astype(np.float32), nan=0.0, posinf=1e6, neginf=0.0)
-        if raw.max(initial=0.0) <= 1.0:
+        if not self._begins_at_1:
             return np.clip(raw, 0.0, 1.0)
         excess = np.maximum(raw - 1.0, 0.0)
         return (excess / (excess + np.float32(self.doubtful))).astype(np.float32)
+
+    @cached_property
+    def _begins_at_1(self) -> bool:
+        """Of the clip: a single row may be 1 everywhere, which is the least or the most. The first other row tells."""
+        for row in range(len(self.trust)):
+            raw = self.trust.row(row)
+            if (raw > 1.0).any():
+                return True
+            if (raw < 1.0).any():
+                return False
+        return False
 
 
 @dataclass(frozen=True)

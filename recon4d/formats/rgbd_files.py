@@ -10,6 +10,7 @@ import numpy as np
 from recon4d.errors import InputError
 from recon4d.formats.depth_files import read_depth_file
 from recon4d.formats.depth_numbers import is_blind, metres_of_one
+from recon4d.formats.matrices import are_rotations, pinhole_of
 from recon4d.formats.pictures import PICTURE_SUFFIXES
 from recon4d.formats.rgbd import SensorPicture
 from recon4d.scene.camera import Camera
@@ -73,11 +74,7 @@ def read_matrix(path: Path) -> np.ndarray:
 
 def camera_of_matrix(matrix: np.ndarray, size: tuple[int, int], where: Path) -> Camera:
     """The camera of a calibration matrix whose pixel centres count 0, 1, 2. Raises InputError."""
-    try:
-        fx, fy, cx, cy = (float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        return Camera(*size, fx, fy, cx + 0.5, cy + 0.5)  # our first pixel centre is (0.5, 0.5)
-    except ValueError as error:
-        raise InputError(f"{where} is no calibration matrix ({error})") from None
+    return Camera(*size, *pinhole_of(matrix[None], str(where))[0].tolist())
 
 
 def rigid_of_matrix(matrix: np.ndarray, where: str) -> Rigid3:
@@ -85,8 +82,7 @@ def rigid_of_matrix(matrix: np.ndarray, where: str) -> Rigid3:
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
         raise InputError(f"{where} is {matrix.shape} or not finite, a 4x4 motion is expected")
-    rotation = matrix[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+    if not are_rotations(matrix[:3, :3]):
         raise InputError(f"{where} holds no rotation (R R^T differs from 1)")
     return Rigid3.from_matrix(matrix)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.matrices import are_rotations
 from recon4d.scene.transforms import Rigid3
 
 
@@ -43,10 +44,8 @@ def read_kitti(path: Path) -> Rigid3:
     """
     rows = _number_rows(path, 12, "the 3x4 matrix row by row")
     matrices = np.array([row for _, row in rows]).reshape(-1, 3, 4)
-    for (line, _), matrix in zip(rows, matrices):
-        rotation = matrix[:, :3]
-        # 1e-2: files with four digits are common; a transposed scale or a swapped column is far outside.
-        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+    for (line, _), is_one in zip(rows, are_rotations(matrices[:, :, :3])):
+        if not is_one:
             raise InputError(f"{path}, line {line}: the left 3x3 part is not a rotation (R R^T differs from 1)")
     return Rigid3.from_matrix(matrices)
 

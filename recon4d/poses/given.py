@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.errors import PosesError
+from recon4d.formats.peers import part_seen
 from recon4d.poses.import_rows import ImportedPoses
 from recon4d.poses.imports import Matching
 from recon4d.poses.lens import Lens
@@ -73,10 +74,9 @@ def _in_frames(imported: ImportedPoses, row: int, size: FrameSize) -> Lens:
 
 def _uncut(imported: ImportedPoses, lens: Lens, size: FrameSize) -> Lens:
     """The lens of a picture before a program cut it, where the size of its pictures shows that it did so."""
-    if imported.part is None:
-        return lens
-    part, grid = imported.part(size.width, size.height)
-    if grid != (lens.width, lens.height):
+    given = ((size.source_width, size.source_height), (size.width, size.height))
+    part = part_seen(imported.part, (lens.width, lens.height), given)
+    if part is None:
         return lens
     fx, fy, cx, cy = lens.params
     return Lens(lens.model, part.width, part.height, (fx, fy, cx + part.left, cy + part.top))

@@ -12,16 +12,16 @@ import numpy as np
 from recon4d.errors import InputError, PosesError
 from recon4d.formats.arrays import read_arrays
 from recon4d.formats.colmap_model import read_reconstruction
+from recon4d.formats.matrices import pinhole_of, rigid_of
+from recon4d.formats.row_numbers import rows_by_count
 from recon4d.formats.trajectories import read_kitti, read_tum
 from recon4d.formats.transforms_json import read_transforms
 from recon4d.poses.import_peers import read_peers
 from recon4d.poses.import_rgbd import read_rgbd_poses
-from recon4d.poses.import_rows import ImportedPoses
+from recon4d.poses.import_rows import COLMAP_PLACES, ImportedPoses
 from recon4d.poses.lens import Lens
 from recon4d.scene.recording import Recording
 from recon4d.scene.transforms import Rigid3
-
-COLMAP_PLACES = (".", "sparse/0", "sparse", "0")
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,7 @@ def _read_npz(path: Path) -> ImportedPoses:
             f"poses: {path} has the keys {', '.join(sorted(arrays))}: 'poses' (N,4,4) camera-to-world and 'intrinsics' "
             "(N,3,3) or (3,3) in pixels are expected"
         )
-    poses = arrays["poses"].astype(np.float64)
-    if poses.ndim != 3 or poses.shape[1:] not in ((4, 4), (3, 4)) or not len(poses) or not np.isfinite(poses).all():
-        raise InputError(f"poses: 'poses' in {path} is {poses.shape} or not finite, (N,4,4) numbers are expected")
-    rotation = poses[:, :3, :3]
-    if np.abs(rotation @ np.swapaxes(rotation, 1, 2) - np.eye(3)).max() > 1e-2:
-        raise InputError(f"poses: 'poses' in {path} hold matrices that are no rotations")
+    poses = rigid_of(arrays["poses"], f"poses: 'poses' in {path}")
     names = tuple(str(name) for name in arrays["names"]) if "names" in arrays else None
     if names is not None and len(names) != len(poses):
         raise InputError(f"poses: {path} has {len(names)} names and {len(poses)} poses")
@@ -99,24 +94,15 @@ def _read_npz(path: Path) -> ImportedPoses:
 def _npz_lenses(path: Path, arrays: dict[str, np.ndarray], count: int) -> tuple[tuple[Lens, ...] | None, bool]:
     if "intrinsics" not in arrays:
         return None, True
-    matrices = np.broadcast_to(arrays["intrinsics"].astype(np.float64), (count, 3, 3)) if _is_k(arrays, count) else None
-    if matrices is None or not (matrices[:, [0, 1], [0, 1]] > 0).all():
+    matrices = arrays["intrinsics"]
+    if matrices.shape not in ((3, 3), (1, 3, 3), (count, 3, 3)):
         raise InputError(
-            f"poses: 'intrinsics' in {path} is {arrays['intrinsics'].shape}, ({count},3,3) or (3,3) matrices in pixels "
-            "with focal lengths above 0 are expected"
+            f"poses: 'intrinsics' in {path} is {matrices.shape}, ({count},3,3) or (3,3) matrices in pixels are expected"
         )
+    rows = pinhole_of(np.broadcast_to(matrices, (count, 3, 3)), f"poses: {path}")
     depths = arrays.get("depths", arrays.get("depth"))
     height, width = depths.shape[1:3] if depths is not None and depths.ndim >= 3 else (0, 0)
-    # Matrices in arrays come from programs that count pixel centres 0, 1, 2; ours are 0.5, 1.5, 2.5.
-    lenses = tuple(
-        Lens("PINHOLE", width, height, tuple(float(v) for v in (k[0, 0], k[1, 1], k[0, 2] + 0.5, k[1, 2] + 0.5)))
-        for k in matrices
-    )
-    return lenses, width > 0
-
-
-def _is_k(arrays: dict[str, np.ndarray], count: int) -> bool:
-    return arrays["intrinsics"].shape in ((3, 3), (1, 3, 3), (count, 3, 3))
+    return tuple(Lens("PINHOLE", width, height, tuple(float(value) for value in row)) for row in rows), width > 0
 
 
 def _read_text(path: Path) -> ImportedPoses:
@@ -201,29 +187,12 @@ def _by_time(timestamps_s: np.ndarray, recording: Recording, source_fps: float |
 
 def _by_row(imported: ImportedPoses, recording: Recording, source_frames: int) -> Matching:
     count = len(imported.world_from_cam)
-    if imported.numbers is not None and imported.numbers != tuple(range(count)):
-        return _by_number(imported, recording, source_frames)
-    if count == len(recording):
-        return Matching({name: row for row, name in enumerate(recording.names)}, "by row, one row per chosen frame")
-    if count == source_frames:
-        return Matching(
-            {frame.name: frame.source_index for frame in recording.frames}, "by row, one row per frame of the source"
-        )
+    found = rows_by_count(count, imported.numbers, recording, source_frames, f"poses: the poses of {imported.kind}")
+    if found is not None:
+        return Matching(found.row_of, found.rule)
     timed = "" if imported.timestamps_s is None else "its times are not those of the frames, and "
     raise PosesError(
         f"poses: the {imported.kind} has {count} poses; {timed}{len(recording)} (chosen frames) or {source_frames} "
         "(frames of the source) are expected: choose the frames it was made for with --frames.stride or "
         "--frames.max-frames"
     )
-
-
-def _by_number(imported: ImportedPoses, recording: Recording, source_frames: int) -> Matching:
-    """A program that left frames out says which ones it has; it was given the source, or the chosen frames alone."""
-    if max(imported.numbers) >= source_frames:
-        raise PosesError(
-            f"poses: the {imported.kind} has a pose of frame {max(imported.numbers)}, the source has {source_frames} "
-            "frames: is it of another recording?"
-        )
-    row_of_number = {number: row for row, number in enumerate(imported.numbers)}
-    row_of = {f.name: row_of_number[f.source_index] for f in recording.frames if f.source_index in row_of_number}
-    return Matching(row_of, "by the numbers of the frames in the source")

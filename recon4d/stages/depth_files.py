@@ -118,7 +118,7 @@ def _read(workspace: Workspace, request: PrecomputedRequest, part: StagePart) ->
     from recon4d.depth.precomputed import open_precomputed
 
     frames = DepthFrames(workspace, part)
-    source = open_precomputed(request, frames.recording, frames.size, frames.source_frames)
+    source = open_precomputed(request, frames.recording, frames.size, frames.source_frames, frames.source_size)
     for remark in source.remarks:
         part.progress.say(f"  {remark}")
     source = _checked(workspace, source, frames, part)

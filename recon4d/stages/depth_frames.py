@@ -33,6 +33,7 @@ class DepthFrames:
         self._part = part
         facts = workspace.record("frames").summary
         self.size = int(facts["width"]), int(facts["height"])  # of the recorded pictures
+        self.source_size = tuple(facts.get("resized_from") or self.size)  # before they were made smaller
         self.source_frames = int(facts["source_frames"])
 
     @property
