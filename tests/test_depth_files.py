@@ -1,5 +1,9 @@
 """Depth made elsewhere: reading, detecting, matching, refusing."""
 
+import io
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -9,7 +13,7 @@ import pytest
 from recon4d.depth.matching import RowCounting, RowLabels, match_rows
 from recon4d.depth.precomputed import PrecomputedRequest, detect_kind, open_precomputed
 from recon4d.errors import DepthError, InputError
-from recon4d.formats.depth_files import open_depth_files
+from recon4d.formats.depth_files import npz_shapes, open_depth_files, read_depth_file, read_npz_array
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.recording import Frame, Recording
 
@@ -181,3 +185,114 @@ def test_names_with_spaces_are_one_name_a_line(tmp_path):
     (tmp_path / "names.txt").write_text("000003\n\nBild 1 ü\n000006\n")
     with pytest.raises(DepthError, match="1 of 3 frames"):
         match_rows(recording(), RowLabels(3), RowCounting(names_file=tmp_path / "names.txt"), 9)
+
+
+# -- malformed files ---------------------------------------------------------------------------------------------------
+
+
+def npy(header: str | None = None, array: np.ndarray | None = None) -> bytes:
+    """An npy file, with a header of our own where one is given."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, stack() if array is None else array)
+    data = file.getvalue()
+    if header is None:
+        return data
+    text = header.ljust(117).encode() + b"\n"
+    return data[:8] + struct.pack("<H", len(text)) + text + data[10 + struct.unpack("<H", data[8:10])[0] :]
+
+
+def npz_of(path: Path, member: bytes, name: str = "depth.npy", packing: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr(name, member)
+    return path
+
+
+def described(shape: str, kind: str = "'<f2'") -> str:
+    return f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}"
+
+
+MALFORMED = {
+    "no npy": b"not an array at all",
+    "cut header": npy()[:30],
+    "open header": npy("{'descr': '<f2', 'fortran_order': False, 'shape': (3, 6,"),
+    "negative": npy(described("(-3, 6, 8)")),
+    "huge rows": npy(described("(3, 60000, 60000)")),
+    "huge count": npy(described("(9000000000000, 6, 8)")),
+    "beyond counting": npy(described("(3, 99999999999999999999, 8)")),
+    "texts": npy(array=np.full((3, 6, 8), "1.0")),
+    "complex": npy(array=stack().astype(np.complex64)),
+    "objects": npy(described("(3, 6, 8)", "'|O'")),
+    "records": npy(described("(3, 6, 8)", "[('a', '<f2')]")),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+@pytest.mark.parametrize("packed", [False, True])
+def test_malformed_arrays_are_one_sentence(tmp_path, what, packed):
+    data = MALFORMED[what]
+    if packed:
+        path = npz_of(tmp_path / "d.npz", data)
+    else:
+        path = tmp_path / "d.npy"
+        path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{path.name}.*(make|save) it again|height, width\) is expected"):
+        open_depth_files(path).row(0)
+    with pytest.raises(InputError, match=path.name):
+        read_depth_file(path)
+    if packed:
+        npz_shapes(path)  # odd members have no shape; that is no error
+
+
+def test_an_npz_called_npy_is_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", depth=stack())
+    (tmp_path / "d.npz").rename(tmp_path / "d.npy")
+    for read in (open_depth_files, read_depth_file):
+        with pytest.raises(InputError, match="not a readable npy"):
+            read(tmp_path / "d.npy")
+
+
+def test_a_row_with_broken_deflate_is_one_sentence(tmp_path):
+    path = npz_of(tmp_path / "d.npz", npy(array=np.random.default_rng(1).random((3, 40, 80))))
+    data = bytearray(path.read_bytes())
+    data[20_000:20_400] = bytes(400)
+    path.write_bytes(data)
+    files = open_depth_files(path)
+    with pytest.raises(InputError, match=r"damaged at row \d"):
+        [files.row(k) for k in range(3)]
+    with pytest.raises(InputError, match=r"d\.npz"):
+        read_depth_file(path)
+
+
+@pytest.mark.parametrize(("byte", "value"), [(8, 1), (10, 99), (10, 12)])  # encrypted; unknown packing; bzip2
+def test_npz_packed_as_numpy_never_does_is_refused(tmp_path, byte, value):
+    path = npz_of(tmp_path / "d.npz", npy())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + byte] = value  # in the directory at the end of the zip
+    path.write_bytes(data)
+    for read in (open_depth_files, read_depth_file, lambda p: read_npz_array(p, "depth")):
+        with pytest.raises(InputError, match=r"d\.npz"):
+            read(path)
+
+
+def test_a_small_npz_does_not_become_gigabytes(tmp_path):
+    """1000 to 1 is what deflate can do; other arrays of a file are not read at all."""
+    array = np.zeros((1, 3000, 3000), dtype=np.float32)
+    np.savez_compressed(tmp_path / "d.npz", other=array, depth=stack()[:1])
+    tracemalloc.start()
+    assert read_depth_file(tmp_path / "d.npz").shape == (6, 8)
+    assert tracemalloc.get_traced_memory()[1] < array.nbytes / 4
+    tracemalloc.stop()
+    path = npz_of(tmp_path / "e.npz", npy(described("(1, 20000, 20000)")))
+    for read in (open_depth_files, read_depth_file):
+        with pytest.raises(InputError, match="more than any picture"):
+            read(path)
+
+
+def test_names_may_be_bytes_or_numbers_and_stacks_have_an_axis_more(tmp_path):
+    np.savez(tmp_path / "d.npz", depth=stack()[:, None], names=np.array([b"000006", b"000000", b"000003"]))
+    assert open_depth_files(tmp_path / "d.npz").names == ("000006", "000000", "000003")
+    np.save(tmp_path / "d.npy", stack()[..., None])
+    np.testing.assert_array_equal(open_depth_files(tmp_path / "d.npy").row(2), stack()[2])
+    np.savez(tmp_path / "d.npz", depth=stack(), names=np.array("one"))
+    with pytest.raises(InputError, match="3 frames of depth but 1 names"):
+        open_depth_files(tmp_path / "d.npz")

@@ -40,6 +40,13 @@ def test_run_lengths_by_hand():
     np.testing.assert_array_equal(decode_exr(bytes(data), "x"), [[1.0, 2.0]])
 
 
+def _far_chunk() -> bytes:
+    """The table of chunks points beyond all that can be counted."""
+    data = exr_bytes({"Z": np.ones((2, 2), dtype=np.float32)}, NONE)
+    at = len(data) - 2 * (8 + 8) - 2 * 8
+    return data[:at] + b"\xff" * 8 + data[at + 8 :]
+
+
 def _sized(width: int) -> bytes:
     data = exr_bytes({"Z": np.ones((2, 2), dtype=np.float32)})
     return data.replace(struct.pack("<4i", 0, 0, 1, 1), struct.pack("<4i", 0, 0, width - 1, 1))
@@ -54,6 +61,7 @@ def _sized(width: int) -> bytes:
         (exr_bytes({"Z": np.ones((4, 4), dtype=np.float32)})[:60], "not a readable EXR"),
         (_sized(2_000_000_000), "claims 2000000000x2 pixels"),
         (_sized(30), "are expected"),
+        (_far_chunk(), "not a readable EXR"),
         (exr_bytes({"B": np.ones((4, 4), dtype=np.float32)}), "channels B; Z, Y, R"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +16,11 @@ from recon4d.scene.motion import FrameMotion
 from recon4d.scene.scene_flow import SceneFlow
 
 FAST = 1  # of zlib's levels
+# What numpy and zipfile raise on damaged, encrypted, strangely packed or lying files. InputError is none of these.
+DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -36,7 +42,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} was not found") from None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is not a readable npz file ({error}): make it again") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from typing import IO, Protocol
 import numpy as np
 
 from recon4d.errors import InputError
-from recon4d.formats.arrays import read_arrays
-from recon4d.formats.exr_files import read_exr
+from recon4d.formats.arrays import DAMAGE
+from recon4d.formats.exr_files import MOST_PIXELS, read_exr
 from recon4d.formats.natural import natural_key
 from recon4d.formats.pictures import read_grey
 
@@ -22,7 +23,9 @@ DEPTH_SUFFIXES = (".npz", ".npy", ".png", ".exr", ".tif", ".tiff")
 # Names under which programs store depth in an npz, in the order in which they are tried.
 KEYS = ("depth", "depths", "disparity", "disp", "inv_depth", "pred", "arr_0")
 
+MOST_ROWS = 1 << 20  # frames of a stack: ten hours
 MOST_BESIDE = 1 << 28  # bytes of an array beside the depth: names, cameras
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy does
 
 
 class DepthFiles(Protocol):
@@ -61,9 +64,11 @@ class NpzArray:
         with _open_npz(path) as archive:
             if f"{key}.npy" not in archive.namelist():
                 raise InputError(f"depth: {path} has no array '{key}', found {', '.join(_members(archive))}")
-            with archive.open(f"{key}.npy") as stream:
-                self.shape, self.dtype = _read_header(path, stream)
-        _check_stack(path, self.shape, None)
+            with _member(path, archive, key) as stream:
+                shape, fortran, self.dtype = _read_header(stream)
+        if fortran and len(shape) > 1:
+            raise InputError(f"depth: the array in {path} is not a plain C-ordered array of numbers: save it again")
+        self.shape = _stack_shape(path, shape, self.dtype)
         self._archive: zipfile.ZipFile | None = None
         self._stream: IO[bytes] | None = None
         self._next = 0
@@ -72,15 +77,15 @@ class NpzArray:
         return self.shape[0]
 
     def row(self, index: int) -> np.ndarray:
-        if self._stream is None or index < self._next:
-            self._rewind()
         size = self.shape[1] * self.shape[2] * self.dtype.itemsize
         try:
+            if self._stream is None or index < self._next:
+                self._rewind()
             while self._next < index:
                 self._read_exactly(size)
                 self._next += 1
             data = self._read_exactly(size)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except DAMAGE as error:
             raise InputError(f"depth: {self.path} is damaged at row {self._next} ({error}): make it again") from error
         self._next += 1
         return np.frombuffer(data, dtype=self.dtype).reshape(self.shape[1:])
@@ -94,8 +99,8 @@ class NpzArray:
     def _rewind(self) -> None:
         if self._archive is None:
             self._archive = zipfile.ZipFile(self.path)
-        self._stream = self._archive.open(f"{self.key}.npy")
-        _read_header(self.path, self._stream)
+        self._stream = _member(self.path, self._archive, self.key)
+        _read_header(self._stream)
         self._next = 0
 
 
@@ -107,8 +112,12 @@ class NpzStack(NpzArray):
             members = _members(archive)
         super().__init__(path, _pick_key(path, members, key))
         names = read_npz_array(path, "names")
-        self.names = None if names is None else tuple(str(name) for name in names)
-        _check_stack(path, self.shape, self.names)
+        try:
+            self.names = None if names is None else tuple(names.astype(str).ravel().tolist())
+        except UnicodeDecodeError as error:
+            raise InputError(f"depth: the names in {path} are not text ({error}): save them as such") from error
+        if self.names is not None and len(self.names) != len(self):
+            raise InputError(f"depth: {path} has {len(self)} frames of depth but {len(self.names)} names")
 
 
 class NpyStack:
@@ -116,11 +125,8 @@ class NpyStack:
 
     def __init__(self, path: Path) -> None:
         self.path, self.names, self.key = path, None, ".npy"
-        try:
-            self._stack = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"depth: {path} is not a readable npy file ({error})") from error
-        _check_stack(path, self._stack.shape, None)
+        stack = open_npy(path)
+        self._stack = stack.reshape(_stack_shape(path, stack.shape, stack.dtype))
 
     def __len__(self) -> int:
         return len(self._stack)
@@ -158,13 +164,12 @@ def read_depth_file(path: Path, key: str | None = None) -> np.ndarray:
     """(h, w) raw numbers of one depth file (npz, npy, png, tiff, exr), dtype as stored. Raises InputError."""
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        arrays = read_arrays(path)
-        depth = arrays[_pick_key(path, list(arrays), key)]
+        with _open_npz(path) as archive:
+            depth = _read_member(path, archive, _pick_key(path, _members(archive), key), MOST_PIXELS)
     elif suffix == ".npy":
-        try:
-            depth = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # never more than the file has
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"depth: {path} is not a readable npy file ({error})") from error
+        depth = open_npy(path)
+        _check_numbers(path, depth.shape, depth.dtype, MOST_PIXELS)
+        depth = np.array(depth)
     elif suffix == ".exr":
         depth = read_exr(path)
     else:
@@ -175,12 +180,20 @@ def read_depth_file(path: Path, key: str | None = None) -> np.ndarray:
     return depth
 
 
+def open_npy(path: Path) -> np.ndarray:
+    """The array of an npy file, mapped into memory: never more than the file has. Raises InputError."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except DAMAGE as error:
+        raise InputError(f"depth: {path} is not a readable npy file ({error}): make it again") from error
+
+
 @contextmanager
 def _open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except DAMAGE as error:
         raise InputError(f"depth: {path} is not a readable npz file ({error}): make it again") from error
 
 
@@ -188,37 +201,44 @@ def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the arrays of an npz by name, without reading them; odd members have none. Raises InputError."""
     shapes = {}
     with _open_npz(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as stream, contextlib.suppress(ValueError, EOFError):
-                version = np.lib.format.read_magic(stream)
-                one = np.lib.format.read_array_header_1_0
-                reader = one if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shapes[name.removesuffix(".npy")] = tuple(reader(stream)[0])
+        for name in _members(archive):
+            odd = contextlib.suppress(ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError)
+            with odd, _member(path, archive, name) as stream:
+                shapes[name] = tuple(_read_header(stream)[0])
     return shapes
 
 
 def _members(archive: zipfile.ZipFile) -> list[str]:
-    return [name.removesuffix(".npy") for name in archive.namelist()]
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 def read_npz_array(path: Path, key: str) -> np.ndarray | None:
-    """A small array of an npz beside its depth; None where there is none of this name. Raises InputError."""
+    """A small array of numbers or texts beside the depth; None where there is none of this name. Raises InputError."""
     with _open_npz(path) as archive:
-        if f"{key}.npy" not in archive.namelist():
-            return None
-        if archive.getinfo(f"{key}.npy").file_size > MOST_BESIDE:
-            raise InputError(f"depth: the array '{key}' in {path} is far larger than it should be: make it again")
-        with archive.open(f"{key}.npy") as stream:
-            try:
-                shape, dtype = _read_header(path, stream)
-                if math.prod(shape) * dtype.itemsize > MOST_BESIDE:
-                    raise ValueError(f"it claims the shape {shape}")
-                stream.seek(0)
-                return np.lib.format.read_array(stream, allow_pickle=False)
-            except ValueError as error:
-                raise InputError(
-                    f"depth: the array '{key}' in {path} is not readable ({error}): save it again"
-                ) from error
+        return _read_member(path, archive, key, None) if f"{key}.npy" in archive.namelist() else None
+
+
+def _member(path: Path, archive: zipfile.ZipFile, key: str) -> IO[bytes]:
+    """An array of an npz, packed as numpy does. Raises InputError for other packings, and what zipfile raises."""
+    entry = archive.getinfo(f"{key}.npy")
+    if entry.compress_type not in PACKED:
+        raise InputError(f"depth: the array '{key}' in {path} is packed as numpy never does: save it again")
+    return archive.open(entry)
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, key: str, most_pixels: int | None) -> np.ndarray:
+    """A whole array: numbers, up to so many; without a limit texts, too, and `MOST_BESIDE` bytes."""
+    with _member(path, archive, key) as stream:
+        try:
+            shape, _, dtype = _read_header(stream)
+            if most_pixels is not None:
+                _check_numbers(path, shape, dtype, most_pixels)
+            elif math.prod(shape) * dtype.itemsize > MOST_BESIDE or dtype.kind not in "fuibUS":
+                raise ValueError(f"it claims to be {dtype} of the shape {shape}")
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except DAMAGE as error:
+            raise InputError(f"depth: the array '{key}' in {path} is not readable ({error}): save it again") from error
 
 
 def _pick_key(path: Path, found: list[str], wanted: str | None) -> str:
@@ -232,19 +252,29 @@ def _pick_key(path: Path, found: list[str], wanted: str | None) -> str:
     )
 
 
-def _read_header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type, as the file says. Raises what numpy raises."""
     version = np.lib.format.read_magic(stream)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = reader(stream)
-    if dtype.hasobject or (fortran and len(shape) > 1):
-        raise InputError(f"depth: the array in {path} is not a plain C-ordered array of numbers: save it again")
-    if len(shape) == 4 and 1 in (shape[1], shape[3]):  # (T, 1, h, w) or (T, h, w, 1)
-        shape = (shape[0], *(shape[2:] if shape[1] == 1 else shape[1:3]))
-    return shape, dtype
+    if min(shape, default=0) < 0:
+        raise ValueError(f"it claims the shape {shape}")
+    return shape, fortran, dtype
 
 
-def _check_stack(path: Path, shape: tuple[int, ...], names: tuple[str, ...] | None) -> None:
-    if len(shape) != 3 or 0 in shape:
+def _check_numbers(path: Path, shape: tuple[int, ...], dtype: np.dtype, most_pixels: int) -> None:
+    if dtype.kind not in "fuib":
+        raise InputError(f"depth: the array in {path} is of type {dtype}, plain numbers are expected: save it again")
+    if math.prod(shape) > most_pixels:
+        raise InputError(f"depth: the array in {path} claims the shape {shape}, more than any picture: make it again")
+
+
+def _stack_shape(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int]:
+    """(T, h, w), also of (T, 1, h, w) or (T, h, w, 1). Raises InputError."""
+    found = shape
+    if len(shape) == 4 and 1 in (shape[1], shape[3]):
+        found = (shape[0], *(shape[2:] if shape[1] == 1 else shape[1:3]))
+    if len(found) != 3 or 0 in found or found[0] > MOST_ROWS:
         raise InputError(f"depth: the array in {path} has shape {shape}, (frames, height, width) is expected")
-    if names is not None and len(names) != shape[0]:
-        raise InputError(f"depth: {path} has {shape[0]} frames of depth but {len(names)} names")
+    _check_numbers(path, found[1:], dtype, MOST_PIXELS)
+    return found

@@ -58,7 +58,7 @@ def decode_exr(data: bytes, what: str, channels: Sequence[str] = DEPTH_CHANNELS)
         return _read_lines(data, header, wanted)
     except _Unusual:
         return _read_by_library(data, what, channels)
-    except (struct.error, zlib.error, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, zlib.error, ValueError, IndexError, OverflowError) as error:
         raise InputError(f"{what} is not a readable EXR file ({error}): make it again") from error
 
 
