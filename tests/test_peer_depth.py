@@ -204,6 +204,20 @@ def test_videos_are_read_back_from_grey_and_from_colours(tmp_path, colored):
         assert depth.valid.mean() > 0.9
 
 
+@pytest.mark.parametrize("colored", [False, True])
+def test_a_video_that_begins_with_black_is_still_told(tmp_path, colored):
+    """The first colour of the map is (0, 0, 3): as good as grey. And mkv does not say how many frames it has."""
+    truth = np.stack([np.broadcast_to(np.linspace(0, 0.3 * k, 64, dtype=np.float32), (48, 64)) for k in range(4)])
+    grey = (255 * truth).astype(np.uint8)[..., None].repeat(3, axis=-1)
+    path = video(tmp_path / "clip.mkv", list(inferno_u8(truth) if colored else grey))
+    found = read_peer_depth(path)
+    assert len(found.files) == 4
+    assert ("inferno" in found.why) is colored
+    assert np.nanmedian(np.abs(found.files.row(3) - truth[3])) < 0.02
+    with pytest.raises(InputError, match="black or nearly so"):
+        read_peer_depth(video(tmp_path / "black.mkv", [np.zeros((48, 64, 3), np.uint8)] * 2))
+
+
 def test_a_video_of_other_colours_is_refused(tmp_path):
     green = np.zeros((48, 64, 3), np.uint8)
     green[..., 1] = np.arange(100, 164)

@@ -14,6 +14,8 @@ from recon4d.formats.video import DecodedFrame, Video
 from recon4d.scene.depth import DepthKind
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
+DARK = 48  # below it, in all three colours, grey and the map are hard to tell apart: the map begins with black
+LEAST_LIT = 0.002  # share of the pixels of a picture that must not be dark before it tells
 GREY_STEP = 3.0  # mean difference of the colours of a pixel that compression leaves of a grey picture
 OFF_MAP = 40.0  # colours further from the map (8-bit units) are mixed of near and far, or of something else
 MOST_OFF = 0.2  # share of such pixels in a picture that is still taken to be of the map
@@ -43,16 +45,19 @@ class DepthVideo:
         """Raises InputError when it is no video, or neither grey nor of the map."""
         self.path = path
         with Video(path) as video:
-            first = next(iter(video.frames()), None)
-            if first is None:
+            frames = video.frames()
+            telling = next((lit for frame in frames if (lit := _lit(frame.rgb())) is not None), None)
+            if not video.decoded:
                 raise InputError(f"depth: {path} has no frame that can be decoded: make it again")
-            self._is_grey = _is_grey(first.rgb())
-            if not self._is_grey and np.isnan(_from_inferno(first.rgb())).mean() > MOST_OFF:
+            if telling is None:
+                raise InputError(f"depth: all pictures of {path} are black or nearly so: make it again")
+            self._is_grey = bool(np.ptp(telling, axis=1).mean() <= GREY_STEP)
+            if not self._is_grey and np.isnan(_from_inferno(telling)).mean() > MOST_OFF:
                 raise InputError(
                     f"depth: the pictures of {path} are neither grey nor in the colours of the map inferno: give the "
                     "depth itself (npz, EXR), or a grey video"
                 )
-            self._count = video.expected_frames or sum(1 for _ in video.frames()) + 1
+            self._count = video.expected_frames or video.decoded + sum(1 for _ in frames)
         self._frames: Iterator[DecodedFrame] | None = None
         self._next = 0
 
@@ -80,12 +85,13 @@ class DepthVideo:
             yield from video.frames()
 
 
-def _is_grey(rgb: np.ndarray) -> bool:
-    values = rgb.astype(np.float32)
-    return float(np.ptp(values, axis=2).mean()) <= GREY_STEP
+def _lit(rgb: np.ndarray) -> np.ndarray | None:
+    """(K, 3) colours of the pixels that are not dark; None of a picture in which nearly all are."""
+    lit = rgb.max(axis=2) >= DARK
+    return rgb[lit] if lit.mean() >= LEAST_LIT else None
 
 
 def _from_inferno(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) float32 place of each colour in the map, 0..1; NaN far from it."""
+    """(...) float32 place of each colour (..., 3) in the map, 0..1; NaN far from it."""
     share, distance = inferno_share(rgb)
     return np.where(distance <= OFF_MAP, share, np.float32(np.nan))
