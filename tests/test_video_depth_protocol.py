@@ -36,9 +36,10 @@ def with_source(made, folder, kind, values, valid=lambda z: z > 0):
     return workspace
 
 
-def options_of(made, **others):
+def options_of(made, max_depth=8.0, **others):
+    files, unit = made.files, made.options.depth_gt_scale
     return EvaluateOptions(
-        depth_gt=made.files.depth, depth_gt_scale=made.options.depth_gt_scale, protocol="video-depth", **others
+        depth_gt=files.depth, depth_gt_scale=unit, protocol="video-depth", max_depth=max_depth, **others
     )
 
 
@@ -102,6 +103,16 @@ def test_true_depth_of_any_kind_scores_perfectly_whatever_its_unit_and_offset(ma
     assert "AbsRel 0.00" in format_scores(result)
 
 
+def test_one_pixel_of_almost_no_depth_does_not_ruin_the_score(made, tmp_path):
+    def with_one_bad_pixel(z, k):
+        z = z.astype(np.float32)
+        z[5, 7] = 1e-4 if k == 1 else z[5, 7]
+        return z
+
+    workspace = with_source(made, tmp_path / "s", DepthKind.METRIC_Z, with_one_bad_pixel)
+    assert evaluate(workspace, options_of(made))["benchmark"]["scores"]["abs_rel"] < 0.01
+
+
 def test_one_scale_for_the_clip_shows_what_one_a_frame_would_hide(made, tmp_path):
     drifting = with_source(made, tmp_path / "s", DepthKind.AFFINE_DISPARITY, lambda z, k: (1 + 0.2 * k) / z)
     assert evaluate(drifting, options_of(made))["benchmark"]["scores"]["abs_rel"] > 0.05
@@ -122,6 +133,7 @@ def test_what_the_protocol_cannot_score_is_refused(made, tmp_path):
         (options_of(made, stage="align"), "leave --stage out"),
         (replace(options_of(made), depth_gt=None), "--depth-gt"),
         (options_of(made, max_depth=0.0), "--max-depth"),
+        (options_of(made, max_depth=None), "--max-depth"),
     ):
         with pytest.raises(EvaluationError, match=words):
             evaluate(workspace, options)

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 StageName = Literal["depth", "align", "mesh", "refine", "rendered"]
 ScaleName = Literal["clip-median", "trajectory", "metric"]
+USUAL_MAX_DEPTH = 8.0  # metres, indoors
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class EvaluateOptions:
     """Metres per value of the true depth (0.001: millimetres)."""
     min_depth: float = 0.3
     """True depth nearer than this (metres) is not used; 0 = no limit."""
-    max_depth: float = 8.0
-    """True depth beyond this (metres) is not used; 0 = no limit."""
+    max_depth: float | None = None
+    """True depth beyond this (metres) is not used; 0 = no limit. Without it 8; --protocol video-depth wants it said."""
     trajectory_gt: Path | None = None
     """True camera path, TUM lines (t tx ty tz qx qy qz qw, camera-to-world, metres)."""
     trajectory_match: Literal["time", "row"] = "time"
@@ -110,6 +111,8 @@ def evaluate(
 
     progress = progress or Silent()
     _check(workspace, options)
+    if options.max_depth is None:
+        options = replace(options, max_depth=USUAL_MAX_DEPTH)
     recording, trajectory = workspace.recording(), workspace.trajectory()
     counting = Counting.read(options.names, options.offset, options.stride)
     result: dict[str, object] = {"scene": str(workspace.root), "registered": _registered(recording, trajectory)}

@@ -10,13 +10,18 @@ import numpy as np
 from recon4d.errors import EvaluationError
 from recon4d.evaluation.truth import Counting, GridTruth
 from recon4d.progress import Progress
-from recon4d.scene.depth import DepthKind, DepthMap
+from recon4d.scene.depth import DepthKind
 from recon4d.stages.evaluate_pairs import Undistorter, unit_of
+from recon4d.view.depth_nearness import nearness
 
 if TYPE_CHECKING:
     from recon4d.evaluation.video_depth_benchmark import BenchmarkFrame
     from recon4d.stages.evaluate import EvaluateOptions
     from recon4d.workspace import Workspace
+
+# One z of almost 0 is a disparity beyond all others: it would bend the fit, and press the rest below the floor.
+STRAY = 0.01  # share of a frame's pixels
+NEAREST = 4.0  # times the disparity of the nearest of the others; what is nearer counts as so near
 
 
 def check_protocol(options: EvaluateOptions) -> None:
@@ -28,9 +33,10 @@ def check_protocol(options: EvaluateOptions) -> None:
         )
     if options.depth_gt is None:
         raise EvaluationError("evaluate: --protocol video-depth needs true depth: name its files with --depth-gt")
-    if not options.max_depth > 0:
+    if not (options.max_depth or 0) > 0:
         raise EvaluationError(
-            "evaluate: --protocol video-depth needs a far end: give --max-depth (Sintel 70, KITTI 80, indoors 10)"
+            "evaluate: --protocol video-depth needs a far end, which the scores depend on: give --max-depth (metres; "
+            "Sintel 70, KITTI 80, indoors 10)"
         )
 
 
@@ -72,6 +78,12 @@ class _Clip:
         self._names = [name for name in self._undistorted.trajectory.names if name in self.truth]
         if not self._names:
             raise EvaluationError("evaluate: none of the frames with true depth has a pose: nothing can be scored")
+        self._kind = DepthKind(workspace.need(f"depth/{source}", "evaluate").summary["kind"])
+        if self._kind is DepthKind.AFFINE_Z:
+            raise EvaluationError(
+                "evaluate: --protocol video-depth is for disparity, and z of unknown shift (affine_z) has none: leave "
+                "--protocol out"
+            )
         self._low, self._high = self._range()
 
     def frames(self) -> Iterator[BenchmarkFrame]:
@@ -79,36 +91,31 @@ class _Clip:
 
         with self._progress.bar("scoring depth", len(self._names)) as bar:
             for name in self._names:
-                disparity, valid = _disparity(self._workspace.depth_map(name, self._source))
-                share = np.where(valid, (disparity - self._low) / (self._high - self._low), 0.0).astype(np.float32)
+                disparity, valid = self._disparity(name)
+                near = np.minimum(disparity, self._high if self._kind.is_disparity else NEAREST * self._high)
+                share = np.where(valid, (near - self._low) / (self._high - self._low), 0.0).astype(np.float32)
                 raw = self._undistorted(name, self.truth[name]).astype(np.float64)
                 metres = np.nan_to_num(raw, posinf=0.0, neginf=0.0) * self._metres_per_value
                 yield BenchmarkFrame(share, metres, None if valid.all() else valid)
                 bar.advance()
 
     def _range(self) -> tuple[float, float]:
+        """What becomes 0 and 1. Of disparity the ends; of z not the very nearest, which may be stray numbers."""
         low, high = np.inf, -np.inf
         names = self._undistorted.trajectory.names
         with self._progress.bar("range of depth", len(names)) as bar:
             for name in names:
-                disparity, valid = _disparity(self._workspace.depth_map(name, self._source))
+                disparity, valid = self._disparity(name)
                 if valid.any():
-                    low, high = min(low, disparity[valid].min()), max(high, disparity[valid].max())
+                    near = np.quantile(disparity[valid], 1.0 if self._kind.is_disparity else 1.0 - STRAY)
+                    low, high = min(low, disparity[valid].min()), max(high, near)
                 bar.advance()
         if not high > low:
             raise EvaluationError(f"evaluate: all depth of {self._source} is the same: there is nothing to score")
         return float(low), float(high)
 
-
-def _disparity(depth: DepthMap) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) float64 that grows towards the camera as 1 / z does, and where it is known."""
-    if depth.kind is DepthKind.AFFINE_Z:
-        raise EvaluationError(
-            "evaluate: --protocol video-depth is for disparity, and z of unknown shift (affine_z) has none: leave "
-            "--protocol out"
-        )
-    values = depth.values.astype(np.float64)
-    if depth.kind.is_disparity:
-        return values, depth.valid
-    valid = depth.valid & (values > 0)
-    return np.where(valid, 1 / np.where(valid, values, 1), 0), valid
+    def _disparity(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W) float64 that grows towards the camera as 1 / z does, and where it is known."""
+        depth = self._workspace.depth_map(name, self._source)
+        disparity, valid = nearness(depth.values, depth.valid, depth.kind)
+        return disparity.astype(np.float64), valid
