@@ -53,5 +53,5 @@ def test_poses_without_points_have_no_say(tmp_path):
     workspace = made.workspace(tmp_path / "scene")
     assert sample_names(workspace) == ()
     grid = np.ones((4, 4), dtype=np.float32)
-    sample = {name: DepthMap(DepthKind.METRIC_Z, grid, grid > 0, grid, grid) for name in made.trajectory.names}
+    sample = [(name, DepthMap(DepthKind.METRIC_Z, grid, grid > 0, grid, grid)) for name in made.trajectory.names]
     assert check_kind(workspace, DepthKind.METRIC_Z, True, sample) == KindVerdict(DepthKind.METRIC_Z, changed=False)

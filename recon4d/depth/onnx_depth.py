@@ -45,10 +45,10 @@ from recon4d.depth.onnx_recipe import (
 from recon4d.errors import InputError, OptionsError
 from recon4d.formats.onnx_model import AUTO, CPU, NUMBERS, OnnxModel, OnnxUse
 from recon4d.geometry.picture_sizes import at_size
+from recon4d.geometry.proportions import same_proportions
 from recon4d.scene.depth import DepthKind, DepthMap
 
 MPS = "mps"  # Apple's GPUs, which onnxruntime does not know by this name
-MAX_ASPECT_CHANGE = 0.16  # of a map against the picture it is of: sides are rounded to patches
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,7 @@ def _maps_of_output(path: Path, out: np.ndarray, fed: tuple[int, ...]) -> np.nda
     elif maps.ndim == 2 and count == 1:
         maps = maps[None]
     fits = maps.ndim == 3 and len(maps) == count and min(maps.shape[1:]) > 1 and maps.dtype.kind in "fui"
-    if fits:
-        change = (maps.shape[2] / maps.shape[1]) / (width / height)
-        fits = 1 / (1 + MAX_ASPECT_CHANGE) <= change <= 1 + MAX_ASPECT_CHANGE
-    if not fits:
+    if not (fits and same_proportions(maps.shape[1:], (height, width))):
         raise InputError(
             f"depth: the model {path} gives {out.dtype} {out.shape} for {count} pictures of {width}x{height} pixels, "
             f"one map ({count}, 1, {height}, {width}) is expected"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.errors import InputError, OptionsError
+from recon4d.formats.onnx_model import LAYOUTS
 from recon4d.scene.depth import DepthKind
 
 if sys.version_info >= (3, 11):
@@ -22,7 +23,6 @@ else:
 LONGEST_SIDECAR = 65536  # bytes
 LARGEST_SIDE = 8192  # pixels; beyond it a size is a slip of the pen
 ORDERS = ("rgb", "bgr")
-LAYOUTS = ("nchw", "nhwc")
 KEYS = (  # of a sidecar
     *("preset", "size", "short_side", "multiple", "values", "mean", "std"),
     *("channels", "layout", "kind", "output", "metres_per_value"),

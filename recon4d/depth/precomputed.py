@@ -13,12 +13,10 @@ from recon4d.depth.windows import StoredWindows, counted_windows, stored_windows
 from recon4d.errors import DepthError
 from recon4d.formats.depth_numbers import is_blind, metres_of_one
 from recon4d.formats.peers import PeerDepth, PicturePart, part_seen, read_peer_depth
+from recon4d.geometry.proportions import same_proportions
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance
 from recon4d.scene.recording import Recording
 
-# Grids cover the whole picture even when a model rounded its size to multiples of 64: that changes the sides' ratio by
-# up to 7 % each. More means another picture, or one turned by 90 degrees.
-MAX_ASPECT_CHANGE = 0.16
 UNIT_REMARK = "one stored unit is"
 
 
@@ -102,7 +100,10 @@ class Precomputed:
             valid &= raw > 0  # 0 and negative numbers mark holes where the kind has a true zero
         if self.kind in (DepthKind.METRIC_Z, DepthKind.SCENE_Z):
             valid &= ~is_blind(raw)
-        values = np.where(valid, raw, 0).astype(np.float32) * np.float32(self.factor)
+        with np.errstate(over="ignore"):
+            values = np.where(valid, raw, 0).astype(np.float32) * np.float32(self.factor)
+        valid &= np.isfinite(values)  # beyond single precision there is no depth
+        values[~valid] = 0
         trust = valid.astype(np.float32) if confidence is None else np.where(valid, confidence, np.float32(0))
         values, valid, trust = (_on_whole_picture(grid, self._sight.part) for grid in (values, valid, trust))
         return DepthMap(self.kind, values, valid, trust, np.full(valid.shape, self.provenance, dtype=np.uint8))
@@ -224,8 +225,7 @@ def detect_kind(key: str, sample: Sequence[np.ndarray]) -> tuple[DepthKind, str]
 
 def _check_grid(path: Path, shape: tuple[int, ...], picture_size: tuple[int, int]) -> None:
     width, height = picture_size
-    change = (shape[1] / shape[0]) / (width / height)
-    if not 1 / (1 + MAX_ASPECT_CHANGE) <= change <= 1 + MAX_ASPECT_CHANGE:
+    if not same_proportions(shape, (height, width)):
         raise DepthError(
             f"depth: {path} has {shape[1]}x{shape[0]} pixels, the frames have {width}x{height}: the sides differ in "
             "proportion, so this depth is of another or a turned or cropped picture"

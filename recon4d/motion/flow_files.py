@@ -11,11 +11,10 @@ import numpy as np
 from recon4d.errors import InputError
 from recon4d.formats.flow_files import FLOW_SUFFIXES, read_flow
 from recon4d.geometry.flow_check import resized_flow
+from recon4d.geometry.proportions import same_proportions
 from recon4d.motion.flow import Frame
 
 DIRECTIONS = ("next", "prev")
-# As for depth: models round the picture's size, which changes the sides' ratio by up to 7 % each.
-MAX_ASPECT_CHANGE = 0.16
 
 
 class FlowOfFiles:
@@ -59,8 +58,7 @@ class FlowOfFiles:
         if path is None:
             raise InputError(f"motion: there is no file with the flow from frame {source.name} to {target.name}")
         flow, (height, width) = read_flow(path), source.rgb.shape[:2]
-        change = (flow.shape[1] / flow.shape[0]) / (width / height)
-        if not 1 / (1 + MAX_ASPECT_CHANGE) <= change <= 1 + MAX_ASPECT_CHANGE:
+        if not same_proportions(flow.shape, (height, width)):
             raise InputError(
                 f"motion: {path} has {flow.shape[1]}x{flow.shape[0]} pixels, its frame {width}x{height}: the sides "
                 "differ in proportion, so this flow is of another or a turned or cropped picture"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ def check_kind(
     workspace: Workspace,
     kind: DepthKind,
     told: bool,
-    sample: Mapping[str, DepthMap],
+    sample: Iterable[tuple[str, DepthMap]],
     otherwise: DepthKind | None = None,
 ) -> KindVerdict:
     """Compare depth that was not written yet with the sparse points.
@@ -49,13 +49,13 @@ def check_kind(
     Args:
         kind: as which the numbers are read; that of the sample.
         told: the user named the kind; then a contradiction is an error.
-        sample: depth of some frames (`sample_names`) on the grid of their undistorted pictures.
+        sample: frames (`sample_names`) and their depth on the grid of the undistorted picture; read one at a time.
         otherwise: the kind when larger numbers mean the opposite; None: the affine one of the other side.
 
     Raises:
         DepthError: the user's kind is contradicted.
     """
-    if not sample or not _has_points(workspace):
+    if not _has_points(workspace):
         return KindVerdict(kind, changed=False)
     evidence = kind_evidence(*_at_points(workspace, sample))
     if evidence is None or evidence.larger_is_farther is None:
@@ -90,12 +90,12 @@ def confirmed_kind(workspace: Workspace, part: StagePart, kind: DepthKind, told:
     """
     from recon4d.formats.arrays import read_depth_map
 
-    sample = {name: read_depth_map(part.path / f"{name}.npz", kind) for name in sample_names(workspace)}
+    sample = ((name, read_depth_map(part.path / f"{name}.npz", kind)) for name in sample_names(workspace))
     verdict = check_kind(workspace, kind, told=False, sample=sample)
     if verdict.changed and told:
         part.warn(
             f"depth: larger numbers are {'nearer' if verdict.kind.is_disparity else 'farther'} at the points of the "
-            f"poses, and {kind.value} says otherwise: check the model and the poses (a kind is said with --depth.kind)"
+            f"poses, and {kind.value} means the opposite: check the model, the kind it is said to give, and the poses"
         )
         return kind
     if verdict.changed:
@@ -120,12 +120,14 @@ def _has_points(workspace: Workspace) -> bool:
     return (workspace.unit_dir("poses") / "sparse").is_dir() and len(workspace.sparse_model()) > 0
 
 
-def _at_points(workspace: Workspace, sample: Mapping[str, DepthMap]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _at_points(
+    workspace: Workspace, sample: Iterable[tuple[str, DepthMap]]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The numbers at the trustworthy points of each frame, and the points' z."""
     model, trajectory = workspace.sparse_model(), workspace.unrefined_trajectory()
     good = (model.angle_deg >= LEAST_ANGLE_DEG) & (model.track_length >= LEAST_TRACK)
     values, depths = [], []
-    for name, depth in sample.items():
+    for name, depth in sample:
         rows, pixels = model.rows.get(name), model.pixels.get(name)
         if rows is None or name not in trajectory.names:
             continue

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from recon4d.errors import InputError, OptionsError
+from recon4d.errors import InputError, OptionsError, Recon4dError
 from recon4d.formats.path_text import is_text, shown
 from recon4d.scene.depth import DepthKind
-from recon4d.stages.common import BY_CONTENT
+from recon4d.stages.common import BY_CONTENT, check_range
 from recon4d.stages.depth_frames import DepthFrames
 from recon4d.stages.depth_options import KINDS, MVS, DepthOptions, fields_of
 from recon4d.workspace import StagePart, Workspace
 
 if TYPE_CHECKING:
     from recon4d.depth.precomputed import Precomputed, PrecomputedRequest
+
+
+LEAST_METRES, MOST_METRES = 1e-9, 1e6  # that a stored 1 can stand for
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,12 @@ class FileDepth:
             raise InputError(f"depth: {self.path} was not found: correct --depth.path")
         if self.windows is not None:
             parse_windows(self.windows)
+        check_metres_per_value(self.metres_per_value)
+        if self.stride is not None:
+            check_range("depth", "stride", self.stride, low=1)
 
     def extra_key(self) -> object:
-        return None
+        return _recognised(self.path, self.key)
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
         from recon4d.depth.matching import RowCounting
@@ -78,10 +84,27 @@ class MoreDepth:
     metres_per_value: float | None = None
 
     def extra_key(self) -> object:
-        return None
+        return _recognised(self.path)
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
         return _read(workspace, _request(self), part)
+
+
+def check_metres_per_value(metres: float | None) -> None:
+    """Refuse what a stored 1 cannot stand for. Raises OptionsError."""
+    if metres is not None:
+        check_range("depth", "metres_per_value", metres, low=LEAST_METRES, high=MOST_METRES)
+
+
+def _recognised(path: Path | None, key: str | None = None) -> list[str | None] | None:
+    """As whose depth the files are read: some programs are told by the names of their files, not by content alone."""
+    from recon4d.formats.peers import read_peer_depth
+
+    try:
+        found = None if path is None else read_peer_depth(Path(path), key)
+    except Recon4dError:
+        return None  # is told when the depth is made
+    return None if found is None else [found.program, found.kind, found.otherwise]
 
 
 def _request(options: FileDepth | MoreDepth) -> PrecomputedRequest:
@@ -100,7 +123,7 @@ def _checked(workspace: Workspace, source: Precomputed, frames: DepthFrames, par
     """The source, read as the kind that the sparse points of the poses show."""
     from recon4d.stages.depth_check import check_kind, sample_names
 
-    sample = {name: frames.undistorted(name, source.depth(name)) for name in sample_names(workspace)}
+    sample = ((name, frames.undistorted(name, source.depth(name))) for name in sample_names(workspace))
     verdict = check_kind(workspace, source.kind, source.told, sample, source.otherwise)
     if verdict.remark is None:
         return source

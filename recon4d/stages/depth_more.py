@@ -9,7 +9,7 @@ from typing import get_args
 
 from recon4d.errors import InputError, OptionsError
 from recon4d.formats.path_text import is_text, shown
-from recon4d.stages.depth_files import MoreDepth
+from recon4d.stages.depth_files import LEAST_METRES, MOST_METRES, MoreDepth
 from recon4d.stages.depth_options import KINDS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -69,7 +69,7 @@ def _meaning(text: str, word: str) -> tuple[str, object]:
         metres = float(word)
     except ValueError:
         metres = 0.0
-    if 0.0 < metres < float("inf"):
+    if LEAST_METRES <= metres <= MOST_METRES:
         return "metres_per_value", metres
     raise OptionsError(
         f"depth: --depth.more '{shown(text)}' has the word '{shown(word)}', a kind ({', '.join(get_args(KINDS))}), "

@@ -13,6 +13,7 @@ from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.scene.depth import DepthKind, DepthMap
 from recon4d.stages.common import NOT_IN_KEY, PATH_OR_HUB_ID, check_range, content_hash
 from recon4d.stages.depth_check import confirmed_kind
+from recon4d.stages.depth_files import check_metres_per_value
 from recon4d.stages.depth_frames import DepthFrames, at_picture_size
 from recon4d.stages.depth_options import KINDS, ONNX, TRANSFORMERS, DepthOptions, fields_of
 from recon4d.workspace import StagePart, Workspace
@@ -70,7 +71,7 @@ class TransformersDepth:
 
         files = self._files()
         request = TransformersRequest(files.place, self.device, self.dtype, _told(self.kind))
-        terms = terms_of(files.identity if "@" in files.identity else files.name, files.place)
+        terms = terms_of(files.title, files.place)
         return _walk(workspace, part, lambda: open_transformers_depth(request), terms, self)
 
     def _files(self) -> ModelFiles:
@@ -104,6 +105,7 @@ class OnnxDepth:
         from recon4d.depth.onnx_recipe import PRESETS, parse_size
 
         check_range("depth", "batch", self.batch, low=1)
+        check_metres_per_value(self.metres_per_value)
         if self.preset is not None and self.preset not in PRESETS:
             raise OptionsError(f"depth: --depth.preset is '{self.preset}', known are {', '.join(sorted(PRESETS))}")
         if self.input_size is not None:
@@ -133,7 +135,7 @@ class OnnxDepth:
             input_values=self.input_values,
             metres_per_value=self.metres_per_value,
         )
-        terms = terms_of(self._path().name, self._path().parent)
+        terms = terms_of(self._path().name, self._path())
         return _walk(workspace, part, lambda: open_onnx_depth(request), terms, self)
 
     def _path(self) -> Path:
