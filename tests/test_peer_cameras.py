@@ -127,6 +127,11 @@ def test_moge_knows_a_lens_and_no_poses(tmp_path):
     (folder / "fov.json").write_text(json.dumps({"fov_x": 90.0, "fov_y": 2 * np.degrees(np.arctan(0.5))}))
     with pytest.raises(InputError, match=r"MoGe, which knows a lens but no poses.*--poses\.camera 4\.0,6\.0,4\.0,3\.0"):
         read_import(tmp_path)
+    (tmp_path / "000001").mkdir()
+    (tmp_path / "000001" / "depth.exr").write_bytes(b"not decoded, only to be refused")
+    (tmp_path / "000001" / "fov.json").write_text((folder / "fov.json").read_text())
+    with pytest.raises(InputError, match="MoGe, which knows a lens but no poses"):
+        read_import(tmp_path)
     (folder / "fov.json").write_text('{"fov_x": 190}')
     with pytest.raises(InputError, match=r"fov\.json is not readable"):
         read_import(tmp_path)
