@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENCODE_CHUNK = 8  # frames the image encoder and the VAE see at once; counted from the first frame of the clip
 SAME = 0.05  # of the range of disparity: two windows that differ by more are more likely wrong than right
-COMPARED = 8  # frames of an overlap, at most, that are decoded as both windows have them
+COMPARED = 4  # frames of an overlap, at most, that are decoded as both windows have them: decoding takes time
 
 Read = Callable[[int, int], np.ndarray]  # (first, end) -> (end - first, h, w, 3) uint8 RGB at the working size
 
