@@ -44,6 +44,7 @@ REQUIRED = (
 OPTIONAL = (
     Package("OpenEXR", "OpenEXR", "EXR depth files", "BSD-3", "pip install 'recon4d[exr]'"),
     Package("onnxruntime", "onnxruntime", "depth, flow and other models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
+    Package("pyliblzfse", "liblzfse", "rare .r3d recordings", "Unlicense", "pip install 'recon4d[record3d]'"),
     Package(
         "nvdiffrast",
         "nvdiffrast",
@@ -81,12 +82,15 @@ def examine() -> tuple[str, bool]:
 def _check(package: Package) -> tuple[str, bool]:
     """A line about one package: it is imported, since an installed package may still lack a system library."""
     try:
-        importlib.import_module(package.module)
+        module = importlib.import_module(package.module)
     except ModuleNotFoundError:
         return f"  --  {package.distribution:<24} {package.purpose} ({package.licence}): {package.install}", False
     except Exception as error:  # whatever a broken package raises is what the user must read
         return f"  !!  {package.distribution:<24} is installed but does not load: {error}", False
-    version = importlib.metadata.version(package.distribution)
+    try:
+        version = importlib.metadata.version(package.distribution)
+    except importlib.metadata.PackageNotFoundError:  # the module of another build, such as onnxruntime-gpu
+        version = str(getattr(module, "__version__", ""))
     return f"  ok  {package.distribution:<24} {version:<12} {package.purpose} ({package.licence})", True
 
 

@@ -198,7 +198,7 @@ def test_options_file_of_another_program(tmp_path):
 def test_doctor_lists_what_is_required(capsys):
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
-    for name in ("pycolmap", "open3d", "nvdiffrast", "OpenEXR"):
+    for name in ("pycolmap", "open3d", "nvdiffrast", "OpenEXR", "pyliblzfse"):
         assert name in text
     assert "all that is required is here" in text
 

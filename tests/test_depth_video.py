@@ -78,6 +78,8 @@ def test_record_says_which_model_and_how_the_windows_agree(whole, tiny):
     assert (summary["frames"], summary["windows"], summary["size"]) == (FRAMES, 3, "128x64")
     assert summary["model"] == tiny.name
     assert summary["commercial_use"] is None  # of a folder that says nothing
+    base = {"base_model": tiny.name, "base_licence": "not known", "base_commercial_use": None}
+    assert base.items() <= summary.items()
     assert len(summary["agreement_of_windows"]) == 2
     assert all(0 <= share <= 1 for share in summary["agreement_of_windows"])
     assert json.loads((whole / "windows.json").read_text())["windows"] == [["00", "04"], ["03", "07"], ["06", "10"]]
@@ -281,7 +283,7 @@ def test_another_content_of_the_model_is_another_result(tiny, tmp_path):
     config.write_text(config.read_text() + "\n")
     assert model_files.find_model(str(other), patterns).identity != before
     with pytest.raises(InputError, match="holds none of"):
-        model_files.find_model(str(tmp_path), ("unet/*.bin",))
+        model_files.find_model(str(tmp_path), model_files.Wanted((("unet/*.bin",),)))
 
 
 # -- the line --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Terms of models: the table, what lies beside a model, and what doctor says."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from recon4d import doctor
@@ -42,8 +45,9 @@ def test_metric_models_of_a_family_give_metres():
         ("README.md", "---\nlicense: 'mit'\n---\n", "mit", True),
         ("README.md", "---\nlicense: other\nlicense_name: own-license\n---\n", "own-license", None),
         ("README.md", "# no head\nlicense: mit\n", "not known", None),
-        ("LICENSE", "MIT License\n\nCopyright (c) 2021 Somebody", "MIT", True),
-        ("LICENSE.txt", "\n   Apache License\n   Version 2.0, January 2004\n", "Apache-2.0", True),
+        ("LICENSE", "MIT License\n\nCopyright (c) 2021 Somebody", "MIT, as its LICENSE file says", None),
+        ("LICENSE.txt", "\n   Apache License\n   Version 2.0,\n", "Apache-2.0, as its LICENSE file says", None),
+        ("LICENSE", "Code: MIT License. Weights: CC-BY-NC 4.0.", "CC-BY-NC, as its LICENSE file says", False),
         ("LICENSE", "Only for academic purposes.", "for research only, as its LICENSE file says", False),
         ("LICENSE", "All rights are mine.", "see LICENSE beside the model", None),
         ("README.md", b"\xff\xfe---\xff", "not known", None),
@@ -51,10 +55,22 @@ def test_metric_models_of_a_family_give_metres():
 )
 def test_files_beside_a_model_tell(tmp_path, file, text, licence, commercial):
     (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    (tmp_path / "m.onnx").touch()
-    for place in (tmp_path, tmp_path / "m.onnx"):
-        terms = terms_of("m.onnx", place)
-        assert (terms.licence, terms.commercial_use) == (licence, commercial)
+    terms = terms_of("model", tmp_path)
+    assert (terms.licence, terms.commercial_use) == (licence, commercial)
+
+
+def test_the_licence_of_a_project_is_not_taken_for_that_of_a_file_in_it(tmp_path):
+    (tmp_path / "LICENSE").write_text("MIT License")
+    terms = terms_of("net.onnx", tmp_path / "net.onnx")
+    assert (terms.licence, terms.commercial_use) == ("not known", None)
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    assert terms_of("net.onnx", tmp_path / "net.onnx").commercial_use is False
+
+
+def test_one_restricted_licence_of_several_files_counts(tmp_path):
+    (tmp_path / "LICENSE").write_text("MIT License")
+    (tmp_path / "LICENSE-WEIGHTS").write_text("Attribution-NonCommercial 4.0")
+    assert terms_of("model", tmp_path).commercial_use is False
 
 
 def test_the_head_of_a_card_goes_before_a_licence_file(tmp_path):
@@ -66,6 +82,16 @@ def test_the_head_of_a_card_goes_before_a_licence_file(tmp_path):
 def test_the_usual_models_are_in_the_table():
     assert all(terms_of(name).licence != "not known" for name in USUAL)
     assert all(terms.link for terms in KNOWN)
+
+
+def test_doctor_takes_another_build_of_a_package(monkeypatch):
+    """As onnxruntime-gpu in place of onnxruntime: the same module of another distribution."""
+    module = SimpleNamespace(__version__="9.8.7")
+    monkeypatch.setitem(sys.modules, "of_another_build", module)
+    package = doctor.Package("not-installed", "of_another_build", "a test", "MIT", "pip install not-installed")
+    line, fine = doctor._check(package)
+    assert fine
+    assert line.split()[:3] == ["ok", "not-installed", "9.8.7"]
 
 
 def test_doctor_says_which_weights_are_here_and_under_which_terms(tmp_path, monkeypatch):
@@ -84,5 +110,5 @@ def test_doctor_says_which_weights_are_here_and_under_which_terms(tmp_path, monk
 @pytest.mark.shared
 def test_terms_of_the_models_of_the_test_data(shared_data):
     folder = shared_data / "models" / "tcmonodepth_small"
-    terms = terms_of("tcmonodepth_small", folder / "tcmonodepth_tcsmallnet_192x320.onnx")
-    assert (terms.licence, terms.commercial_use) == ("MIT", True)
+    assert terms_of("tcmonodepth_small", folder).licence == "MIT, as its LICENSE file says"
+    assert terms_of("net.onnx", folder / "tcmonodepth_tcsmallnet_192x320.onnx").licence == "not known"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recon4d.depth.model_files import quiet_loading
+from recon4d.depth.model_files import Wanted, quiet_loading
 from recon4d.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -26,15 +26,24 @@ if TYPE_CHECKING:
 
 CLIP_SIDE = 224
 FPS_ID, MOTION_ID = 7.0, 127.0  # what the model was trained with: frames per second, motion bucket
-UNET_FILES = ("config.json", "*.safetensors", "unet/config.json", "unet/*.safetensors", "README.md", "LICENSE*")
-BASE_FILES = (
-    "model_index.json",
-    "vae/config.json",
-    "vae/*.safetensors",
-    "image_encoder/config.json",
-    "image_encoder/*.safetensors",
-    "scheduler/*.json",
-    "feature_extractor/*.json",
+# Half precision first: that is what is loaded where it is there.
+UNET_FILES = Wanted(
+    needed=(
+        ("unet/config.json", "config.json"),
+        ("unet/*.fp16.safetensors", "unet/*.safetensors", "*.fp16.safetensors", "*.safetensors"),
+    ),
+    also=("unet/*.safetensors.index.json", "*.safetensors.index.json"),
+)
+BASE_FILES = Wanted(
+    needed=(
+        ("vae/config.json",),
+        ("vae/*.fp16.safetensors", "vae/*.safetensors"),
+        ("image_encoder/config.json",),
+        ("image_encoder/*.fp16.safetensors", "image_encoder/*.safetensors"),
+        ("scheduler/scheduler_config.json",),
+        ("feature_extractor/preprocessor_config.json",),
+    ),
+    also=("vae/*.safetensors.index.json", "image_encoder/*.safetensors.index.json"),
 )
 
 
@@ -165,8 +174,10 @@ def load_depthcrafter(unet_folder: Path, base_folder: Path, placement: Placement
     from transformers import CLIPVisionModelWithProjection
 
     dtype = getattr(torch, placement.dtype)
-    place = unet_folder if (unet_folder / "config.json").is_file() else unet_folder / "unet"
-    with quiet_loading():  # the UNet's config names the authors' class, which the stock one need not warn about
+    inner = unet_folder / "unet"
+    place = unet_folder if (unet_folder / "config.json").is_file() and not (inner / "config.json").is_file() else inner
+    # The UNet's config names the authors' class, which the stock one need not warn about.
+    with quiet_loading("diffusers", "transformers"):
         unet = _loaded(UNetSpatioTemporalConditionModel, place, torch_dtype=dtype)
         vae = _loaded(AutoencoderKLTemporalDecoder, base_folder / "vae", torch_dtype=dtype)
         encoder = _loaded(CLIPVisionModelWithProjection, base_folder / "image_encoder", dtype=dtype)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from recon4d.errors import InputError, first_line
 
-HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-WEIGHTS = "*.safetensors"
+# The owner and name of a repository as the hub allows them, and a revision.
+HUB_ID = re.compile(r"(\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?)(?:@(\w(?:[\w./-]*\w)?))?", re.ASCII)
+TERMS = ("README.md", "LICENSE*")  # fetched to tell the terms of use; no part of the network
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of a model. Patterns are paths within its folder; a ``*`` stays within a name."""
+
+    needed: tuple[tuple[str, ...], ...]  # of each group, the files of the first pattern that has any
+    also: tuple[str, ...] = ()  # where they are there
 
 
 @dataclass(frozen=True)
@@ -22,85 +33,124 @@ class ModelFiles:
 
     name: str  # for people: the id on the hub, or the name of the folder or file
     place: Path  # folder, or one file
-    identity: str  # the revision on the hub, or a hash of the content
+    identity: str  # ID@REVISION of the hub, or a hash of the content
+
+    @property
+    def title(self) -> str:
+        """The name, of the hub with the revision."""
+        return self.identity if "@" in self.identity else self.name
 
 
-def find_model(text: str, patterns: Sequence[str]) -> ModelFiles:
+def find_model(text: str, wanted: Wanted) -> ModelFiles:
     """Find a model here, in the hub's cache on this machine, or on the hub, in this order.
 
     Args:
         text: path of a folder or file, or ``ID[@REVISION]`` of the hub.
-        patterns: the files that are read, as paths within the folder with ``*``; others are not downloaded and do not
-            count for the identity.
+        wanted: others are not downloaded and do not count for the identity.
 
     Raises:
-        InputError: there is no such model, or it has no weights in the safetensors format.
+        InputError: there is no such model, or it lacks what is needed.
     """
     check_model(text)
     path = Path(text).expanduser()
     if path.exists():
-        return ModelFiles(path.name, path, _content(path, tuple(patterns)))
+        return ModelFiles(path.name, path, _content(path, wanted))
     name, revision = HUB_ID.fullmatch(text).groups()
-    folder = _from_hub(name, revision, list(patterns))
-    if not any(folder.rglob(WEIGHTS)):
-        raise InputError(
-            f"depth: the model {text} has no weights in the safetensors format in its cache {folder}, and others are "
-            "not read: remove that folder to download it again, or choose another revision"
-        )
+    folder = _from_hub(name, revision, wanted)
     return ModelFiles(name, folder, f"{name}@{folder.name}")
 
 
 def check_model(text: str) -> None:
-    """Refuse what is neither here nor looks like the id of a model on the hub. Raises InputError."""
-    if not Path(text).expanduser().exists() and HUB_ID.fullmatch(text) is None:
+    """Refuse what is neither here nor can be the id of a model on the hub. Raises InputError."""
+    if Path(text).expanduser().exists():
+        return
+    found = HUB_ID.fullmatch(text)
+    if found is None or "--" in found[1] or ".." in text or found[1].endswith(".git"):
         raise InputError(f"depth: the model {text} was not found: correct the path, or give the id of one on the hub")
+    owner, _, rest = found[1].partition("/")
+    if found[2] is None and Path(owner).is_dir():
+        raise InputError(
+            f"depth: the folder {owner} here has no {rest}: correct the path of the model, or write {text}@main for "
+            "the one that is called so on the hub"
+        )
 
 
-def _from_hub(name: str, revision: str | None, patterns: list[str]) -> Path:
-    """The folder of a repository in the hub's cache, downloaded where it is not there yet."""
+def _chosen(names: Sequence[str], wanted: Wanted) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The files that are read of those there are, and the groups that have none or not all of their shards."""
+    chosen, lacking = [], []
+    for group in wanted.needed:
+        fitting = next((found for pattern in group if (found := _fitting(names, pattern))), [])
+        chosen += fitting
+        if not fitting or not _has_all_shards(fitting):
+            lacking.append(group)
+    return sorted({*chosen, *(name for pattern in wanted.also for name in _fitting(names, pattern))}), lacking
+
+
+def _fitting(names: Sequence[str], pattern: str) -> list[str]:
+    parts = pattern.split("/")
+    pairs = ((name, name.split("/")) for name in names)
+    return [name for name, own in pairs if len(own) == len(parts) and all(map(fnmatchcase, own, parts))]
+
+
+def _has_all_shards(names: Sequence[str]) -> bool:
+    """Whether files called ``...-00001-of-00003...`` are all there."""
+    ends = [found for name in names if (found := re.fullmatch(r"(.*)-[0-9]+-of-([0-9]+)(\.\w+)", name))]
+    return all(sum(other.groups() == end.groups() for other in ends) == int(end[2]) for end in ends)
+
+
+def _from_hub(name: str, revision: str | None, wanted: Wanted) -> Path:
+    """The folder of a repository in the hub's cache, downloaded where it is not there as a whole."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = {"repo_id": name, "revision": revision, "allow_patterns": patterns}
+    where = {"repo_id": name, "revision": revision}
     try:
-        cached = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
-        if any(cached.rglob(WEIGHTS)):
+        # Without patterns: the hub's own check of its cache asks for all that fits them, of which we need a part.
+        cached = Path(huggingface_hub.snapshot_download(**where, allow_patterns=[], local_files_only=True))
+        if not _chosen(_names_in(cached, wanted), wanted)[1]:
             return cached
-    except LocalEntryNotFoundError:
+    except (OSError, ValueError):  # not there, or the hub knows no such revision
         pass
     try:
-        return Path(huggingface_hub.snapshot_download(**wanted))
+        there = huggingface_hub.list_repo_files(**where)
+        files, lacking = _chosen(there, wanted)
+        if not lacking:
+            return Path(huggingface_hub.snapshot_download(**where, allow_patterns=[*files, *TERMS]))
     except Exception as error:  # of the hub, of the network, of the disk: all mean that the model cannot be had
         raise InputError(
-            f"depth: the model {name} is no folder here, not in the cache of this machine, and cannot be downloaded "
-            f"({first_line(error)}): correct --depth.model, or give the path of a folder with its files"
+            f"depth: the model {name} is no folder here, not as a whole in the cache of this machine, and cannot be "
+            f"downloaded ({first_line(error)}): correct --depth.model, or give the path of a folder with its files"
         ) from error
+    raise InputError(
+        f"depth: the model {name} on the hub has no {' or '.join(lacking[0])}, and weights in other formats, which can "
+        "run code, are not read: choose another model or revision"
+    )
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Without the bars and warnings of diffusers and transformers while weights are loaded."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    levels = of_diffusers.get_verbosity(), of_transformers.get_verbosity()
-    bars = of_transformers.is_progress_bar_enabled()
-    of_diffusers.set_verbosity_error()
-    of_transformers.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    try:
+def quiet_loading(*libraries: str) -> Iterator[None]:
+    """Without the bars and warnings of ``diffusers`` or ``transformers`` while weights are loaded."""
+    with ExitStack() as after:
+        for library in libraries:
+            logging = importlib.import_module(f"{library}.utils.logging")
+            after.callback(logging.set_verbosity, logging.get_verbosity())
+            logging.set_verbosity_error()
+            if logging.is_progress_bar_enabled():
+                after.callback(logging.enable_progress_bar)
+                logging.disable_progress_bar()
         yield
-    finally:
-        of_diffusers.set_verbosity(levels[0])
-        of_transformers.set_verbosity(levels[1])
-        if bars:
-            of_transformers.enable_progress_bar()
 
 
-def _content(path: Path, patterns: tuple[str, ...]) -> str:
-    files = [path] if path.is_file() else sorted({file for p in patterns for file in path.glob(p) if file.is_file()})
+def _names_in(folder: Path, wanted: Wanted) -> list[str]:
+    patterns = {pattern for group in (*wanted.needed, wanted.also) for pattern in group}
+    found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+    return sorted(file.relative_to(folder).as_posix() for file in found)
+
+
+def _content(path: Path, wanted: Wanted) -> str:
+    files = [path] if path.is_file() else [path / name for name in _chosen(_names_in(path, wanted), wanted)[0]]
     if not files:
-        raise InputError(f"depth: the folder {path} holds none of {', '.join(patterns)}: give the folder of a model")
+        usual = ", ".join(group[0] for group in wanted.needed)
+        raise InputError(f"depth: the folder {path} holds none of {usual}: give the folder of a model")
     stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return _hash(path, stamps)
 

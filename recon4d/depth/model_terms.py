@@ -52,7 +52,6 @@ def _known(pattern: str, licence: str, commercial: bool | None, kind: DepthKind 
 
 Z, DISPARITY = DepthKind.METRIC_Z, DepthKind.AFFINE_DISPARITY
 NC, APACHE, MIT = "CC-BY-NC-4.0", "Apache-2.0", "MIT"
-ACADEMIC = "academic and research use only"
 DA2 = "https://github.com/DepthAnything/Depth-Anything-V2#license"
 VDA = "https://github.com/DepthAnything/Video-Depth-Anything#license"
 # Patterns of hub ids, the first that fits counts.
@@ -101,13 +100,17 @@ USUAL = (
     "Intel/dpt-large",
     "apple/DepthPro-hf",
 )
+# Of a card's licence: nothing of a LICENSE file, which may be that of the code alone, is taken for an allowance.
 FREE = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "isc", "unlicense")
-# How the texts of licences begin.
+# What the texts of licences say. What restricts comes first: a file may hold the licences of the code and the weights.
+RESTRICTED = (
+    (r"Attribution-NonCommercial|CC[- ]BY-NC", "CC-BY-NC"),
+    (r"\bnon-?commercial\b|academic purposes|research purposes|research only", "for research only"),
+)
 TEXTS = (
+    *RESTRICTED,
     (r"\bMIT License\b|Permission is hereby granted, free of charge", MIT),
     (r"Apache License\s+Version 2\.0", APACHE),
-    (r"Attribution-NonCommercial", "CC-BY-NC"),
-    (r"non-?commercial|academic purposes|research purposes", "for research only, as its LICENSE file says"),
 )
 
 
@@ -116,31 +119,41 @@ def terms_of(identity: str, place: Path | None = None) -> ModelTerms:
 
     Args:
         identity: id on the hub, ``ID`` or ``ID@REVISION``, or a name for a model that lies here.
-        place: its folder, or its file; README.md and LICENSE there are read where the id is not in the table.
+        place: its folder, or its file, for an id that is not in the table. The model's card there (README.md) is read,
+            and LICENSE in a folder: beside a file, that may be of anything.
     """
     name = identity.partition("@")[0]
     for terms in KNOWN:
         if fnmatch(name.lower(), terms.model.lower()):
             metric = "-metric-" in name.lower()
             return replace(terms, model=identity, kind=Z if metric else terms.kind)
-    folder = place if place is None or place.is_dir() else place.parent
-    licence, link = (NOT_KNOWN, None) if folder is None else _beside(folder)
-    return ModelTerms(identity, licence, _commercial(licence), link)
+    if place is None:
+        return ModelTerms(identity, NOT_KNOWN, None)
+    found = _of_card(identity, place if place.is_dir() else place.parent)
+    if found is None and place.is_dir():
+        found = _of_licence_file(identity, place)
+    return found or ModelTerms(identity, NOT_KNOWN, None)
 
 
-def _beside(folder: Path) -> tuple[str, str | None]:
-    """Licence and link from the files of a model: the head of its card, else the text of its licence."""
+def _of_card(identity: str, folder: Path) -> ModelTerms | None:
+    """What the head of a model's card tells; None where it tells nothing."""
     card = _front_matter(_text(folder / "README.md"))
     licence = card.get("license")
-    if licence and licence != "other":
-        return licence, card.get("license_link")
-    if card.get("license_name"):
-        return card["license_name"], card.get("license_link")
-    for file in sorted(folder.glob("LICENSE*")):
-        text = _text(file)[:4000]
-        found = next((name for pattern, name in TEXTS if re.search(pattern, text, flags=re.IGNORECASE)), None)
-        return found or f"see {file.name} beside the model", file.name
-    return NOT_KNOWN, None
+    if licence in (None, "", "other"):
+        licence = card.get("license_name")
+    return ModelTerms(identity, licence, _commercial(licence), card.get("license_link")) if licence else None
+
+
+def _of_licence_file(identity: str, folder: Path) -> ModelTerms | None:
+    """What the texts of licences in a model's folder say; None where there are none."""
+    files = sorted(folder.glob("LICENSE*"))
+    if not files:
+        return None
+    text = "\n".join(_text(file) for file in files)
+    found = next((name for pattern, name in TEXTS if re.search(pattern, text, flags=re.IGNORECASE)), None)
+    licence = f"{found}, as its LICENSE file says" if found else f"see {files[0].name} beside the model"
+    restricted = any(found == name for _, name in RESTRICTED)
+    return ModelTerms(identity, licence, False if restricted else None, files[0].name)
 
 
 def _front_matter(text: str) -> dict[str, str]:

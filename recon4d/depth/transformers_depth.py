@@ -6,8 +6,7 @@ Weights are read in the safetensors format only, and no code that comes with a m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.depth.devices import chosen_device, chosen_dtype
+from recon4d.depth.model_files import Wanted, quiet_loading
 from recon4d.depth.network_kinds import kind_or_refuse
 from recon4d.depth.network_maps import network_map, of_one_shape
 from recon4d.depth.network_pictures import SETTINGS, WHOLE, Fed, Prepare, open_pictures
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 # What is read of a repository of the hub.
-FILES = ("config.json", SETTINGS, "*.safetensors", "model.safetensors.index.json", "README.md", "LICENSE*")
+FILES = Wanted(
+    needed=(("config.json",), (SETTINGS,), ("model.safetensors", "model-*.safetensors")),
+    also=("model.safetensors.index.json",),
+)
 # Parts of published weights that may be missing because nothing computes with them: the first fusion of a DPT neck has
 # nothing to add to, mask tokens are for training, poolers are for classes.
 UNUSED = ("fusion_stage.layers.0.residual_layer1.", "mask_token", "pooler.")
@@ -121,7 +124,7 @@ def open_transformers_depth(request: TransformersRequest) -> TransformersDepth:
     """
     device = chosen_device(request.device)
     dtype = chosen_dtype(request.dtype, device)
-    with _quiet():
+    with quiet_loading("transformers"):  # its warnings of weights are judged in `_model`
         config = _config(request.folder)
         kind = kind_or_refuse(config, request.kind)
         prepare = open_pictures(request.folder, config.model_type)
@@ -190,19 +193,3 @@ def _inside(grid: np.ndarray, window: tuple[float, float, float, float]) -> np.n
     )
     values, valid = sample_grid(grid, np.isfinite(grid), *np.meshgrid(x, y))
     return np.where(valid, values, np.float32(np.nan))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's bars and its warnings of weights, which `_model` judges."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

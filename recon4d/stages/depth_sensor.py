@@ -34,10 +34,10 @@ class SensorDepth:
         return None
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
-        return make_sensor_depth(workspace, self, part)
+        return make_sensor_depth(workspace, part)
 
 
-def make_sensor_depth(workspace: Workspace, options: SensorDepth, part: StagePart) -> dict[str, object]:
+def make_sensor_depth(workspace: Workspace, part: StagePart) -> dict[str, object]:
     """Write the sensor's depth of every posed frame to the part and return the summary.
 
     Raises:

@@ -102,8 +102,9 @@ class CrafterDepth:
         frames, placement, (unet, base) = DepthFrames(workspace, part), self.placement(), self.files()
         names = frames.recording.names
         size = working_size(*frames.size, self.max_res)
-        terms = terms_of(unet.identity if "@" in unet.identity else unet.name, unet.place)
+        terms, base_terms = terms_of(unet.title, unet.place), terms_of(base.title, base.place)
         part.progress.say(f"  {terms.sentence()}")
+        part.progress.say(f"  {base_terms.sentence()}")
         model = load_depthcrafter(unet.place, base.place, placement)
         clip = ClipDenoiser(
             model,
@@ -125,8 +126,10 @@ class CrafterDepth:
             "size": f"{size[0]}x{size[1]}",
             "device": placement.device,
             "dtype": placement.dtype,
-            "base_model": base.name,
             **terms.record(),
+            "base_model": base.title,
+            "base_licence": base_terms.licence,
+            "base_commercial_use": base_terms.commercial_use,
         }
 
     def _pixels(self, workspace: Workspace, frames: DepthFrames, size: tuple[int, int]) -> Read:
