@@ -142,6 +142,7 @@ def test_the_summary_says_kind_range_pace_and_terms():
             "kind": "affine_disparity",
             "frames": 50,
             "windows": 3,
+            "agreement_of_windows": [0.913, 0.871],
             "values_5_50_95": [0.1, 0.25, 0.9],
             "without_depth": 0.031,
             "device": "cpu",
@@ -154,12 +155,12 @@ def test_the_summary_says_kind_range_pace_and_terms():
     assert lines == [
         "50 frames: inverse depth, scale and shift not known (affine_disparity)",
         "5 % of the numbers are below 0.1, half below 0.25, 95 % below 0.9; large is near",
-        "3 windows of the model over the clip",
+        "3 windows of the model over the clip; where they meet, they agree at least to 0.87 of 1",
         "3.1 % of the pixels have no depth",
-        "0.50 s a frame on cpu",
+        "0.50 s a frame on cpu, loading included",
         "model someone/something, research only (not for commercial use)",
     ]
     assert depth_summary({"kind": "metric_z", "frames": 1, "windows": 0}, 2.0) == [
         "1 frame: z-depth in metres, as the source says (metric_z)",
-        "2.00 s a frame",
+        "2.00 s a frame, loading included",
     ]

@@ -182,6 +182,17 @@ def test_a_window_too_large_for_the_device_is_said(clip, tiny, tmp_path, monkeyp
     assert "lower --depth.max-res or --depth.window" in capsys.readouterr().err
 
 
+def test_a_network_that_gives_no_numbers_is_said(clip, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ClipDenoiser, "_decoded", lambda self, latents: np.full((len(latents), 64, 128), np.nan))
+    assert run(clip, tmp_path / "scene", tiny, *QUICK) == 1
+    assert "(NaN) for frame 03: take --depth.dtype float32" in capsys.readouterr().err
+
+
+def test_options_that_no_source_reads_are_said(clip, tiny, tmp_path, capsys):
+    assert run(clip, tmp_path / "scene", tiny, *QUICK, "--depth.metres-per-value", 0.5) == 0
+    assert "--depth.metres-per-value is not read by --depth.source depthcrafter" in capsys.readouterr().out
+
+
 def test_one_frame_is_one_window(tiny, tmp_path):
     write_picture(tmp_path / "one.png", pan(2, 1, 64, 64)[0])
     assert run(tmp_path / "one.png", tmp_path / "scene", tiny, "--depth.steps", 1) == 0
@@ -211,6 +222,8 @@ def test_pixels_of_a_folder_of_pictures_are_refused(clip, tiny, tmp_path, capsys
     [
         (("--depth.window", 5, "--depth.overlap", 5), "headway"),
         (("--depth.steps", 0), "--depth.steps is 0"),
+        (("--depth.seed", 10**23), "--depth.seed is 1e+23"),
+        (("--depth.guidance", "inf"), "a finite number"),
         (("--depth.max-res", 20), "--depth.max-res is 20"),
         (("--depth.device", "cuda"), "sees no such device"),
         (("--depth.dtype", "float16"), "use float32 or bfloat16"),

@@ -158,6 +158,21 @@ def test_clips_that_cannot_be_denoised_are_refused(model, shape):
         clip_disparity(model, np.zeros((*shape, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 0}, {"seed": 2**64}, {"guidance": float("nan")}, {"noise_strength": -1.0}, {"decode_chunk": 0}],
+)
+def test_settings_that_mean_nothing_are_refused(settings):
+    with pytest.raises(OptionsError, match="expected"):
+        DiffusionSettings(**settings)
+
+
+def test_frames_that_are_no_bytes_are_refused(model):
+    """Colours from 0 to 1 would give another depth without an error."""
+    with pytest.raises(DepthError, match="uint8"):
+        clip_disparity(model, clip_of(2) / 255)
+
+
 def test_noise_of_frames_drawn_apart_is_one_large_draw(model):
     settings = DiffusionSettings(seed=11, window=6, overlap=2)
     noise = denoiser(model, clip_of(19), settings)._noise

@@ -9,6 +9,7 @@ Source: Hu et al., DepthCrafter, arXiv 2409.02095, section 3.3 (windows), and me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -44,6 +45,16 @@ class DiffusionSettings:
     noise_strength: float = 0.02
 
     def __post_init__(self) -> None:
+        if self.steps < 1 or self.decode_chunk < 1 or not 0 <= self.seed < 2**64:
+            raise OptionsError(
+                f"depth: steps {self.steps}, decode_chunk {self.decode_chunk}, seed {self.seed}: at least one step and "
+                "one frame, and a seed from 0 to 2^64 - 1 are expected"
+            )
+        if not all(math.isfinite(value) and value >= 0 for value in (self.guidance, self.noise_strength)):
+            raise OptionsError(
+                f"depth: guidance {self.guidance}, noise_strength {self.noise_strength}: finite numbers from 0 on are "
+                "expected"
+            )
         if self.window < 1 or not 0 <= self.overlap < self.window:
             raise OptionsError(
                 f"depth: --depth.overlap is {self.overlap} and --depth.window {self.window}: an overlap from 0 to one "
@@ -107,6 +118,10 @@ def clip_disparity(
 
     The scale and the shift of the clip are unknown. Raises OptionsError, DepthError.
     """
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
+        raise DepthError(
+            f"depth: a clip is {frames.dtype} {frames.shape}, uint8 (frames, height, width, 3) is expected"
+        )
     clip = ClipDenoiser(model, lambda first, end: frames[first:end], frames.shape[:3], settings or DiffusionSettings())
     return np.concatenate([window.disparity for window in clip.windows()])
 

@@ -57,7 +57,9 @@ def sampled_frames(count: int, fps: float, target_fps: float = -1, most: int = -
     return taken[:most] if most != -1 else taken, rate
 
 
-def read_clip(path: Path, max_res: int = 1024, target_fps: float = -1, most: int = -1) -> tuple[np.ndarray, float]:
+def read_clip(
+    path: Path | str, max_res: int = 1024, target_fps: float = -1, most: int = -1
+) -> tuple[np.ndarray, float]:
     """A video as the authors' program hands it to the model: scaled while its colours are converted.
 
     Returns:
@@ -66,6 +68,7 @@ def read_clip(path: Path, max_res: int = 1024, target_fps: float = -1, most: int
     Raises:
         InputError, DepthError: not a video, or too small.
     """
+    path = Path(path)
     with _opened(path) as stored:
         count = sum(1 for _ in stored.frames())
     with _opened(path) as stored:

@@ -159,7 +159,7 @@ class DepthCrafterModel:
                 network.to("cpu")
 
 
-def load_depthcrafter(unet_folder: Path, base_folder: Path, placement: Placement) -> DepthCrafterModel:
+def load_depthcrafter(unet_folder: Path | str, base_folder: Path | str, placement: Placement) -> DepthCrafterModel:
     """Load the networks from folders as the hub has them.
 
     Args:
@@ -174,6 +174,7 @@ def load_depthcrafter(unet_folder: Path, base_folder: Path, placement: Placement
     from transformers import CLIPVisionModelWithProjection
 
     dtype = getattr(torch, placement.dtype)
+    unet_folder, base_folder = Path(unet_folder), Path(base_folder)
     inner = unet_folder / "unet"
     place = unet_folder if (unet_folder / "config.json").is_file() and not (inner / "config.json").is_file() else inner
     # The UNet's config names the authors' class, which the stock one need not warn about.

@@ -155,6 +155,8 @@ def open_onnx_depth(request: OnnxRequest) -> OnnxDepth:
     remarks = [f"kind {recipe.kind.value}", f"the network runs on {model.device.upper()}"]
     if sidecar is not None:
         remarks.append(f"fed as {sidecar.name} says")
+    if (likely := _likely(request.path)) not in (None, name):
+        remarks.append(f"the file's name looks like one for the preset {likely}, which was not named")
     return OnnxDepth(model, recipe, tuple(remarks))
 
 
@@ -185,18 +187,18 @@ def _check_known(path: Path, model: OnnxModel, recipe: Recipe) -> None:
     if recipe.values is None:
         raise OptionsError(
             f"depth: nothing says in which range of numbers the model {path} takes its pictures, and a wrong one gives "
-            f"wrong depth without any error: name {choices}{_likely(path)} or --depth.input-values "
+            f"wrong depth without any error: name {choices}{_hint(path)} or --depth.input-values "
             f"({', '.join(VALUES)}), or write them into {path.with_suffix('.json').name}"
         )
     if recipe.kind is None:
         raise OptionsError(
             f"depth: nothing says what the numbers of the model {path} mean: name --depth.kind "
-            f"({', '.join(kind.value for kind in DepthKind)}) or {choices}{_likely(path)}"
+            f"({', '.join(kind.value for kind in DepthKind)}) or {choices}{_hint(path)}"
         )
     if recipe.size is None and recipe.short_side is None:
         raise OptionsError(
             f"depth: the model {path} takes pictures of any size, and nothing says which it was made for: give an "
-            f"input size (--depth.input-size WIDTHxHEIGHT) or {choices}{_likely(path)}"
+            f"input size (--depth.input-size WIDTHxHEIGHT) or {choices}{_hint(path)}"
         )
     if recipe.output not in model.outputs:
         side = path.with_suffix(".json").name
@@ -206,11 +208,15 @@ def _check_known(path: Path, model: OnnxModel, recipe: Recipe) -> None:
         )
 
 
-def _likely(path: Path) -> str:
-    """A hint at the preset a file is probably for: the user decides."""
+def _hint(path: Path) -> str:
+    likely = _likely(path)
+    return f", probably {likely}," if likely else ""
+
+
+def _likely(path: Path) -> str | None:
+    """The preset a file is probably for, by its name: the user decides."""
     name = path.name.lower().replace("_", "-")
-    found = [known for known in PRESETS if known in name]
-    return f", probably {max(found, key=len)}," if found else ""
+    return max((known for known in PRESETS if known in name), key=len, default=None)
 
 
 def _maps_of_output(path: Path, out: np.ndarray, fed: tuple[int, ...]) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from recon4d.depth.devices import chosen_device, chosen_dtype
 from recon4d.depth.model_files import Wanted, quiet_loading
-from recon4d.depth.network_kinds import kind_or_refuse
+from recon4d.depth.network_kinds import kind_of, kind_or_refuse
 from recon4d.depth.network_maps import network_map, of_one_shape
 from recon4d.depth.network_pictures import SETTINGS, WHOLE, Fed, Prepare, open_pictures
 from recon4d.errors import DepthError, InputError, first_line
@@ -129,7 +129,10 @@ def open_transformers_depth(request: TransformersRequest) -> TransformersDepth:
         kind = kind_or_refuse(config, request.kind)
         prepare = open_pictures(request.folder, config.model_type)
         model = _model(request.folder, config, device, dtype)
-    why = "as told" if request.kind else f"as {config.model_type} models give"
+    known = kind_of(config)
+    why = f"as {config.model_type} models give"
+    if request.kind is not None:
+        why = "as told" if known in (None, kind) else f"as told, though {config.model_type} models give {known.value}"
     return TransformersDepth(model, prepare, kind, (f"kind {kind.value} ({why})", f"{dtype} on {device}"))
 
 

@@ -176,7 +176,8 @@ def check_range(
     """
     if math.isfinite(value) and low <= value <= high and value > above:
         return
-    bounds = [f"more than {above:g}"] if above > -math.inf else []
+    bounds = [] if math.isfinite(value) else ["a finite number"]
+    bounds += [f"more than {above:g}"] if above > -math.inf else []
     bounds += [f"at least {low:g}"] if low > -math.inf else []
     bounds += [f"at most {high:g}"] if high < math.inf else []
     typed = flag(*option.split(".")) if "." in option else flag(stage, option)

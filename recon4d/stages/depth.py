@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -14,7 +15,7 @@ from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.progress import Progress, Silent
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.windows import OverlapPair
-from recon4d.stages.common import execute
+from recon4d.stages.common import execute, flag
 from recon4d.stages.depth_files import MoreDepth
 from recon4d.stages.depth_more import check_more, parse_more
 from recon4d.stages.depth_options import (
@@ -35,6 +36,7 @@ from recon4d.workspace import StagePart, StageRecord, Workspace
 if TYPE_CHECKING:
     from recon4d.view.depth_preview import DepthClip
 
+OF_THE_STAGE = ("source", "more", "preview")  # options that concern no source by itself
 SOURCES = {
     PRECOMPUTED: "recon4d.stages.depth_files:FileDepth",
     MVS: "recon4d.stages.depth_mvs:StereoDepth",
@@ -152,6 +154,11 @@ def _say_choice(workspace: Workspace, options: DepthOptions, progress: Progress)
         progress.say(f"this recording has the depth of a sensor: --depth.source {SENSOR} uses it, {SENSOR},{MVS} both")
     if options.model and not set(names) & set(NETWORKS):
         progress.say(f"--depth.model is not read by --depth.source {options.source}, but by {', '.join(NETWORKS)}")
+    read = {field.name for own in unit_options(options, workspace).values() for field in fields(own)}
+    for field in fields(DepthOptions):
+        changed = getattr(options, field.name) != field.default
+        if changed and field.name not in (*OF_THE_STAGE, *read, "path", "model"):
+            progress.say(f"{flag('depth', field.name)} is not read by --depth.source {options.source}")
 
 
 def unit_options(options: DepthOptions, workspace: Workspace | None = None) -> dict[str, SourceDepth]:

@@ -58,12 +58,15 @@ def check_kind(
     if not _has_points(workspace):
         return KindVerdict(kind, changed=False)
     evidence = kind_evidence(*_at_points(workspace, sample))
-    if evidence is None or evidence.larger_is_farther is None:
-        return KindVerdict(kind, changed=False, evidence=evidence)
+    if evidence is None:
+        return KindVerdict(kind, changed=False)
     facts = (
         f"rank correlation with the depth of {evidence.points} points of {evidence.frames} frames "
         f"{evidence.correlation:+.2f}"
     )
+    if evidence.larger_is_farther is None:
+        doubt = f"the points of the poses neither confirm nor refute that it is {_words(kind)} ({facts}): look at it"
+        return KindVerdict(kind, False, doubt, evidence)
     if evidence.larger_is_farther is not kind.is_disparity:
         return KindVerdict(kind, False, f"the points of the poses agree that it is {_words(kind)} ({facts})", evidence)
     other = otherwise or (DepthKind.AFFINE_Z if kind.is_disparity else DepthKind.AFFINE_DISPARITY)

@@ -62,7 +62,7 @@ class CrafterDepth:
         check_range("depth", "max_res", self.max_res, low=64)
         check_range("depth", "decode_chunk", self.decode_chunk, low=1)
         check_range("depth", "noise_strength", self.noise_strength, low=0)
-        check_range("depth", "seed", self.seed, low=0)
+        check_range("depth", "seed", self.seed, low=0, high=2**64 - 1)
         self.settings()
         check_model(self.model[0])
         check_model(self.base_model)
@@ -102,20 +102,21 @@ class CrafterDepth:
         frames, placement, (unet, base) = DepthFrames(workspace, part), self.placement(), self.files()
         names = frames.recording.names
         size = working_size(*frames.size, self.max_res)
+        read = self._pixels(workspace, frames, size)
         terms, base_terms = terms_of(unet.title, unet.place), terms_of(base.title, base.place)
         part.progress.say(f"  {terms.sentence()}")
         part.progress.say(f"  {base_terms.sentence()}")
         model = load_depthcrafter(unet.place, base.place, placement)
         clip = ClipDenoiser(
             model,
-            self._pixels(workspace, frames, size),
+            read,
             (len(names), size[1], size[0]),
             self.settings(),
         )
         walk = _Walk(frames, part, clip, self.resolution == "source")
         part.progress.say(
-            f"  {len(names)} frames at {size[0]}x{size[1]} in {_windows(len(clip.plan))} on {placement.device} "
-            f"({placement.dtype})"
+            f"  {_counted(len(names), 'frame')} at {size[0]}x{size[1]} in {_counted(len(clip.plan), 'window')} on "
+            f"{placement.device} ({placement.dtype})"
         )
         walk.go_on()
         confirmed_kind(workspace, part, DepthKind.AFFINE_DISPARITY, told=True)
@@ -157,8 +158,8 @@ class CrafterDepth:
         return VideoPixels(source, [frame.source_index for frame in recording.frames], size).read
 
 
-def _windows(count: int) -> str:
-    return "one window" if count == 1 else f"{count} windows"
+def _counted(count: int, what: str) -> str:
+    return f"one {what}" if count == 1 else f"{count} {what}s"
 
 
 class _Walk:
@@ -180,7 +181,7 @@ class _Walk:
         if state is not None:
             self._part.progress.say(f"  {state.done} of {windows} windows are done already")
         done = state.done if state else 0
-        label = f"steps of {_windows(windows)}"  # encoding and decoding count as one each
+        label = f"steps of {_counted(windows, 'window')}"  # encoding and decoding count as one each
         try:
             with self._part.progress.bar(label, units * windows, units * done) as bar:
                 for window in self._clip.windows(state, bar.advance):
@@ -210,9 +211,16 @@ class _Walk:
         }
 
     def _write(self, window: WindowDepth) -> None:
+        names = self._frames.recording.names
+        for first, frames in [(window.first, window.disparity)] + ([window.seam[1:3]] if window.seam else []):
+            bad = ~np.isfinite(frames).all(axis=(1, 2))
+            if bad.any():
+                raise DepthError(
+                    f"depth: depthcrafter: the network gives no numbers (NaN) for frame {names[first + bad.argmax()]}: "
+                    "take --depth.dtype float32, or check the weights and --depth.noise-strength"
+                )
         if window.seam is not None:
             self._take_seam(window.seam)
-        names = self._frames.recording.names
         for row, disparity in enumerate(window.disparity, window.first):
             confidence = self._maps.pop(row, None)
             if names[row] not in self._posed:
@@ -267,7 +275,6 @@ class _Walk:
 
 
 def _depth_map(disparity: np.ndarray, confidence: np.ndarray) -> DepthMap:
-    valid = np.isfinite(disparity)
+    everywhere = np.ones(disparity.shape, dtype=bool)
     provenance = np.full(disparity.shape, Provenance.FITTED, dtype=np.uint8)
-    values = np.where(valid, disparity, np.float32(0))
-    return DepthMap(DepthKind.AFFINE_DISPARITY, values, valid, confidence, provenance)
+    return DepthMap(DepthKind.AFFINE_DISPARITY, disparity, everywhere, confidence, provenance)

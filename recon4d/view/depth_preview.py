@@ -101,10 +101,12 @@ def depth_sheet(clip: DepthClip, scale: DepthScale) -> np.ndarray:
     write(page, shortened(_told(scale), 0.42, width), (MARGIN, 58), 0.42, FAINT)
     for k, name in enumerate(names):
         top, left = HEAD + k // columns * step, MARGIN + k % columns * (cell[0] + GAP)
-        picture = _fitted(clip.picture_of(name), cell)
-        tag(picture, name)
-        page[top : top + cell[1], left : left + cell[0]] = picture
-        shown = _fitted(colored(clip.depth(name), scale), cell)
+        picture = clip.picture_of(name)
+        above = _fitted(picture, cell)
+        tag(above, name)
+        page[top : top + cell[1], left : left + cell[0]] = above
+        # The depth of a network may be of any shape, and always covers the whole picture.
+        shown = _fitted(resized(colored(clip.depth(name), scale), picture.shape[1::-1]), cell)
         page[top + cell[1] : top + 2 * cell[1], left : left + cell[0]] = shown
     _bar(page[HEAD + bands * step + GAP :, MARGIN : MARGIN + width], scale)
     return page
@@ -187,7 +189,7 @@ def depth_summary(summary: Mapping[str, object], seconds: float) -> list[str]:
         seconds: that making it took.
     """
     kind, frames = DepthKind(summary["kind"]), int(summary["frames"])
-    size = f" at {summary['size']}" if summary.get("size") else ""
+    size = f", made at {summary['size']}" if summary.get("size") else ""
     lines = [f"{frames} frame{'s' if frames != 1 else ''}{size}: {WORDS[kind]} ({kind.value})"]
     numbers = summary.get("values_5_50_95")
     if numbers and None not in numbers:
@@ -198,11 +200,14 @@ def depth_summary(summary: Mapping[str, object], seconds: float) -> list[str]:
             f"5 % of the numbers are below {low}, half below {middle}, 95 % below {high}{unit}; large is {end}"
         )
     if summary.get("windows"):
-        lines.append(f"{summary['windows']} window{'s' if summary['windows'] != 1 else ''} of the model over the clip")
+        text = f"{summary['windows']} window{'s' if summary['windows'] != 1 else ''} of the model over the clip"
+        agreement = summary.get("agreement_of_windows")
+        worst = f"; where they meet, they agree at least to {min(agreement):.2f} of 1" if agreement else ""
+        lines.append(text + worst)
     if summary.get("without_depth"):
         lines.append(f"{100 * summary['without_depth']:.1f} % of the pixels have no depth")
     device = f" on {summary['device']}" if summary.get("device") else ""
-    lines.append(f"{seconds / max(frames, 1):.2f} s a frame{device}")
+    lines.append(f"{seconds / max(frames, 1):.2f} s a frame{device}, loading included")
     if summary.get("model"):
         lines.append(f"model {summary['model']}, {_terms(summary)}")
     return lines

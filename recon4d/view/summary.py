@@ -46,7 +46,9 @@ def _motion(s: Summary) -> str:
 
 
 def _depth(s: Summary) -> str:
-    text = f"{s['frames']} frames of kind {s['kind']}"
+    text = f"{s['frames']} frame{'s' if s['frames'] != 1 else ''} of kind {s['kind']}"
+    if s.get("model"):
+        text += f" by {s['model']} ({s['licence']})"
     if not s.get("shares"):
         return text
     words = {"measured": "measured", "other_frame": "seen in other frames", "completed": "completed"}
