@@ -124,7 +124,7 @@ def _made_with(workspace: Workspace, once: Options, source: Path) -> list[str]:
     for stage in FIRST_PASS:
         for unit, own in _wanted_units(workspace, stage, getattr(once, stage)).items():
             # What align's key holds besides are the sources of depth, which are counted here themselves.
-            extra = None if stage == "align" else _extra_key(workspace, stage, own, source)
+            extra = None if stage == "align" else _extra_key(workspace, unit, own, source)
             made_with.append(stage_key(unit, _version(stage, own), own, {}, extra))
     return made_with
 
@@ -202,7 +202,7 @@ def _wanted_units(workspace: Workspace, stage: str, options: object) -> dict[str
 def _why_stale(workspace: Workspace, record: StageRecord, options: object, source: Path) -> str | None:
     """Why a finished unit no longer is what its options ask for; None when it is."""
     stage = record.unit.partition("/")[0]
-    extra = _extra_key(workspace, stage, options, source)
+    extra = _extra_key(workspace, record.unit, options, source)
     if stage_key(record.unit, _version(stage, options), options, record.inputs, extra) != record.key:
         changed = changed_flags(stage, options, record.options)
         if changed:
@@ -217,12 +217,12 @@ def _version(stage: str, options: object) -> int:
     return options.version if hasattr(options, "version") else _module(stage).VERSION
 
 
-def _extra_key(workspace: Workspace, stage: str, options: object, source: Path) -> object:
+def _extra_key(workspace: Workspace, unit: str, options: object, source: Path) -> object:
     """What of the world can change the result of a unit, beside its options and inputs."""
-    if stage == "frames":
+    if unit == "frames":
         return source_key(source)
-    module = _module(stage)
-    return module.extra_key(workspace, options) if hasattr(module, "extra_key") else None
+    module = _module(unit.partition("/")[0])
+    return module.extra_key(workspace, unit, options) if hasattr(module, "extra_key") else None
 
 
 def _other_depths(record: StageRecord, sources: list[str]) -> str | None:

@@ -227,7 +227,7 @@ def publish_align(workspace: Workspace, *sources: str, **options: object) -> Non
     inputs = {unit: workspace.record(unit).key for unit in ["poses", *(f"depth/{name}" for name in sources)]}
     chosen = pipeline.AlignOptions(**options)
     module = pipeline._module("align")
-    key = stage_key("align", module.VERSION, chosen, inputs, module.extra_key(workspace, chosen))
+    key = stage_key("align", module.VERSION, chosen, inputs, module.extra_key(workspace, "align", chosen))
     part = workspace.start("align", key)
     workspace.publish(part, StageRecord("align", 1, key, inputs, options_as_json(chosen)))
 

@@ -14,7 +14,7 @@ from tiny_models import save_tiny_svd
 from video_clips import pan, write_clip
 
 from recon4d import cli
-from recon4d.depth import depthcrafter, depthcrafter_model, model_files
+from recon4d.depth import depthcrafter, depthcrafter_model, devices, model_files
 from recon4d.depth.depthcrafter import ClipDenoiser, DiffusionSettings, clip_disparity
 from recon4d.depth.depthcrafter_input import read_clip
 from recon4d.depth.depthcrafter_model import Placement, load_depthcrafter
@@ -282,6 +282,27 @@ def test_a_model_of_the_hub_is_taken_from_the_cache_with_its_revision(tiny, tmp_
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="cannot be downloaded"):
         model_files.find_model("someone/else", depthcrafter_model.UNET_FILES)
+
+
+def test_a_finished_scene_needs_neither_its_model_nor_its_gpu_again(clip, tiny, tmp_path, monkeypatch, capsys):
+    """As when a scene made on another machine is gone on with: nothing is fetched only to find nothing to do."""
+    revision = tmp_path / "0123456789abcdef"
+    shutil.copytree(tiny, revision)
+    monkeypatch.setattr(model_files, "_cached", lambda *_: revision)
+    out = tmp_path / "scene"
+    assert run(clip, out, "someone/tiny", *QUICK) == 0
+    record = json.loads((out / "depth" / "depthcrafter" / "stage.json").read_text())
+    assert record["summary"]["made_with"]["model"] == "someone/tiny@0123456789abcdef"
+    assert record["summary"]["model"] == "someone/tiny@0123456789abcdef"
+    monkeypatch.setattr(model_files, "_cached", lambda *_: None)
+    monkeypatch.setattr(devices, "chosen_dtype", lambda *_: "float16")
+    capsys.readouterr()
+    assert run(clip, out, "someone/tiny", *QUICK) == 0
+    assert "depth/depthcrafter: up to date" in capsys.readouterr().out
+    # Something typed that does change it: now the model is asked for.
+    monkeypatch.setattr(model_files, "_from_hub", lambda *_: (_ for _ in ()).throw(InputError("depth: no network")))
+    assert run(clip, out, "someone/tiny", *QUICK, "--depth.seed", 1) == 1
+    assert "no network" in capsys.readouterr().err
 
 
 def test_another_content_of_the_model_is_another_result(tiny, tmp_path):

@@ -60,6 +60,17 @@ def find_model(text: str, wanted: Wanted) -> ModelFiles:
     return ModelFiles(name, folder, f"{name}@{folder.name}")
 
 
+def identity_of(text: str, wanted: Wanted, before: str | None) -> str:
+    """The identity of a model; ``before`` is that of the one of this name that made a finished result.
+
+    Where the model lies neither here nor in the cache, ``before`` counts: nothing is downloaded only to find out that
+    nothing has to be done. Raises InputError as `find_model` does.
+    """
+    match = HUB_ID.fullmatch(text)
+    away = not Path(text).expanduser().exists() and match is not None and _cached(*match.groups(), wanted) is None
+    return before if away and before is not None else find_model(text, wanted).identity
+
+
 def check_model(text: str) -> None:
     """Refuse what is neither here nor can be the id of a model on the hub. Raises InputError."""
     if Path(text).expanduser().exists():
@@ -102,14 +113,10 @@ def _from_hub(name: str, revision: str | None, wanted: Wanted) -> Path:
     """The folder of a repository in the hub's cache, downloaded where it is not there as a whole."""
     import huggingface_hub
 
+    cached = _cached(name, revision, wanted)
+    if cached is not None:
+        return cached
     where = {"repo_id": name, "revision": revision}
-    try:
-        # Without patterns: the hub's own check of its cache asks for all that fits them, of which we need a part.
-        cached = Path(huggingface_hub.snapshot_download(**where, allow_patterns=[], local_files_only=True))
-        if not _chosen(_names_in(cached, wanted), wanted)[1]:
-            return cached
-    except (OSError, ValueError):  # not there, or the hub knows no such revision
-        pass
     try:
         there = huggingface_hub.list_repo_files(**where)
         files, lacking = _chosen(there, wanted)
@@ -124,6 +131,19 @@ def _from_hub(name: str, revision: str | None, wanted: Wanted) -> Path:
         f"depth: the model {name} on the hub has no {' or '.join(lacking[0])}, and weights in other formats, which can "
         "run code, are not read: choose another model or revision"
     )
+
+
+def _cached(name: str, revision: str | None, wanted: Wanted) -> Path | None:
+    """The folder of a repository in the hub's cache; None where it is not there as a whole."""
+    import huggingface_hub
+
+    where = {"repo_id": name, "revision": revision}
+    try:
+        # Without patterns: the hub's own check of its cache asks for all that fits them, of which we need a part.
+        cached = huggingface_hub.snapshot_download(**where, allow_patterns=[], local_files_only=True)
+    except (OSError, ValueError):  # not there, or the hub knows no such revision
+        return None
+    return None if _chosen(_names_in(Path(cached), wanted), wanted)[1] else Path(cached)
 
 
 @contextmanager

@@ -105,11 +105,11 @@ def run(workspace: Workspace, options: AlignOptions, progress: Progress | None =
         reads,
         lambda part: _work(workspace, options, sources, part),
         progress,
-        extra_key=extra_key(workspace, options),
+        extra_key=extra_key(workspace, "align", options),
     )
 
 
-def extra_key(workspace: Workspace, options: AlignOptions) -> object:
+def extra_key(workspace: Workspace, unit: str, options: AlignOptions) -> object:
     """What enters the key beside the options: which depth is the primary one."""
     return _sources(workspace, options)[:1]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +15,7 @@ from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.progress import Progress, Silent
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.windows import OverlapPair
-from recon4d.stages.common import execute, flag
+from recon4d.stages.common import changed_flags, execute, flag, stage_key
 from recon4d.stages.depth_files import MoreDepth
 from recon4d.stages.depth_more import check_more, parse_more
 from recon4d.stages.depth_options import (
@@ -36,6 +36,8 @@ from recon4d.workspace import StagePart, StageRecord, Workspace
 if TYPE_CHECKING:
     from recon4d.view.depth_preview import DepthClip
 
+READS = ("frames", "poses")
+MADE_WITH = "made_with"  # in the summary of a record: the `extra_key` of its source
 OF_THE_STAGE = ("source", "more", "preview")  # options that concern no source by itself
 SOURCES = {
     PRECOMPUTED: "recon4d.stages.depth_files:FileDepth",
@@ -59,8 +61,13 @@ class SourceDepth(Protocol):
     def check(self) -> None:
         """Refuse what cannot work, before any work is done. Raises OptionsError or InputError."""
 
-    def extra_key(self) -> object:
-        """What can change the result beside the options: which weights a model has. None where nothing does."""
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
+        """What can change the result beside the options: which weights a model has. None where nothing does.
+
+        Args:
+            before: what it was for the finished result of the same options. It counts for what this machine cannot
+                tell, or would choose otherwise.
+        """
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
         """Write ``NAME.npz`` of every posed frame to the part, and return the summary. Raises DepthError, InputError.
@@ -86,10 +93,10 @@ def run(workspace: Workspace, options: DepthOptions, progress: Progress | None =
                     unit,
                     own.version,
                     own,
-                    ("frames", "poses"),
+                    READS,
                     lambda part, own=own: _made(workspace, own, part),
                     progress,
-                    extra_key=extra_key(workspace, own),
+                    extra_key=extra_key(workspace, unit, own),
                 )
             )
     workspace.put_in_force([record.unit.partition("/")[2] for record in records])
@@ -113,7 +120,7 @@ def _made(workspace: Workspace, own: SourceDepth, part: StagePart) -> dict[str, 
 
     summary = own.make(workspace, part)
     clip = _clip(workspace, part.path, DepthKind(summary["kind"]), "")
-    return summary | scale_of(clip, part.progress).record()
+    return summary | scale_of(clip, part.progress).record() | {MADE_WITH: own.extra_key()}
 
 
 def _preview(workspace: Workspace, record: StageRecord, progress: Progress) -> None:
@@ -172,8 +179,18 @@ def unit_options(options: DepthOptions, workspace: Workspace | None = None) -> d
     return own | {f"depth/{name}": entry for name, entry in parse_more(options.more, _taken()).items()}
 
 
-def extra_key(workspace: Workspace, own: SourceDepth) -> object:
-    """What can change the result of a unit beside its options and inputs."""
+def extra_key(workspace: Workspace, unit: str, own: SourceDepth) -> object:
+    """What can change the result of a unit beside its options and inputs.
+
+    A finished result stays what it is on a machine that lacks the model, or would compute in other numbers.
+    """
+    record = workspace.record(unit)
+    before = record.summary.get(MADE_WITH) if record is not None else None
+    if isinstance(before, dict) and not changed_flags("depth", own, record.options):
+        kept = own.extra_key(before)
+        inputs = {name: done.key for name in READS if (done := workspace.record(name)) is not None}
+        if stage_key(unit, own.version, own, inputs, kept) == record.key:
+            return kept
     return own.extra_key()
 
 

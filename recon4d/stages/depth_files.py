@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -59,7 +60,7 @@ class FileDepth:
         if self.stride is not None:
             check_range("depth", "stride", self.stride, low=1)
 
-    def extra_key(self) -> object:
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
         return _recognised(self.path, self.key)
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
@@ -83,7 +84,7 @@ class MoreDepth:
     sensor: bool = False
     metres_per_value: float | None = None
 
-    def extra_key(self) -> object:
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
         return _recognised(self.path)
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:

@@ -8,7 +8,7 @@ each walk, so they run in threads and the number of threads changes nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -59,7 +59,7 @@ class StereoDepth:
         if self.workers is not None:
             check_range("depth", "workers", self.workers, low=1)
 
-    def extra_key(self) -> object:
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
         return None
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -60,10 +60,16 @@ class TransformersDepth:
         check_model(self.model[0])
         check_place(self.device, self.dtype)
 
-    def extra_key(self) -> object:
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
         from recon4d.depth.devices import chosen_device, chosen_dtype
+        from recon4d.depth.model_files import identity_of
+        from recon4d.depth.transformers_depth import FILES
 
-        return [self._files().identity, chosen_dtype(self.dtype, chosen_device(self.device))]
+        before = before or {}
+        return {
+            "model": identity_of(self.model[0], FILES, before.get("model")),
+            "dtype": before.get("dtype") or chosen_dtype(self.dtype, chosen_device(self.device)),
+        }
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:
         from recon4d.depth.model_terms import terms_of
@@ -115,7 +121,7 @@ class OnnxDepth:
                 f"depth: there is no file {self._path()}: correct --depth.model, an .onnx file is expected"
             )
 
-    def extra_key(self) -> object:
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
         from recon4d.depth.onnx_recipe import sidecar_of
 
         beside = sidecar_of(self._path())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,7 +31,7 @@ class SensorDepth:
     def check(self) -> None:
         """There is nothing to refuse before the frames are made."""
 
-    def extra_key(self) -> object:
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
         return None
 
     def make(self, workspace: Workspace, part: StagePart) -> dict[str, object]:

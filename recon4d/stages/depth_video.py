@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -74,9 +75,16 @@ class CrafterDepth:
 
         return DiffusionSettings(**fields_of(DiffusionSettings, self))
 
-    def extra_key(self) -> object:
-        placement = self.placement()
-        return [*(files.identity for files in self.files()), placement.dtype]
+    def extra_key(self, before: Mapping[str, object] | None = None) -> object:
+        from recon4d.depth.depthcrafter_model import BASE_FILES, UNET_FILES
+        from recon4d.depth.model_files import identity_of
+
+        before = before or {}
+        return {
+            "model": identity_of(self.model[0], UNET_FILES, before.get("model")),
+            "base_model": identity_of(self.base_model, BASE_FILES, before.get("base_model")),
+            "dtype": before.get("dtype") or self.placement().dtype,
+        }
 
     def files(self) -> tuple[ModelFiles, ModelFiles]:
         """Those of the UNet, and of the base model. Raises InputError."""
