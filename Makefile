@@ -7,7 +7,7 @@ demo: setup
 	.venv/bin/recon4d demo --out .demo
 
 test: setup
-	.venv/bin/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

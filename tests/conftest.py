@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -17,10 +18,26 @@ if TYPE_CHECKING:
 SHARED = Path(os.environ.get("RECON4D_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With several workers: a file's tests stay together, and so do all files that want the reconstructed clip, which
+    takes a minute to make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "reconstructed" if _wants_reconstructed(config.rootpath / file) else file
+
+    return Together(config, log)
+
+
+@functools.cache
+def _wants_reconstructed(file: Path) -> bool:
+    return "reconstructed" in file.read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:  # with several workers: what shares a fixture stays together, so that it is made once
-        together = "reconstructed" if "reconstructed" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(together))
     if SHARED.is_dir():
         return
     skip = pytest.mark.skip(reason=f"test data not found at {SHARED} (set RECON4D_TEST_DATA)")

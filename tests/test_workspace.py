@@ -178,7 +178,7 @@ def test_two_runs_do_not_work_on_one_scene_at_once(tmp_path):
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_option_out_of_range_is_one_sentence(value):
-    with pytest.raises(OptionsError, match=r"align: --align\.step is .*, more than 0 is expected"):
+    with pytest.raises(OptionsError, match=r"align: --align\.step is .*more than 0 is expected"):
         check_range("align", "step", value, above=0.0)
     check_range("align", "step", 0.1, above=0.0)
 
