@@ -29,7 +29,7 @@ from recon4d.workspace import MARKER, Workspace
 
 USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4D scene
 
-  recon4d run INPUT --out SCENE    reconstruct a video or a folder of pictures; again: goes on, or does nothing
+  recon4d run INPUT --out SCENE    reconstruct a video, pictures or an RGB-D recording; again: goes on, or does nothing
   recon4d STAGE SCENE              one stage with its options: {", ".join(pipeline.BUILT)}
   recon4d info SCENE               what is done, with the key numbers
   recon4d evaluate SCENE           scores against ground truth
@@ -143,7 +143,10 @@ def _run(arguments: list[str]) -> int:
             (
                 "input",
                 Annotated[Path | None, tyro.conf.Positional],
-                _default(None, "Video file or folder of pictures; not needed for a scene that knows its recording."),
+                _default(
+                    None,
+                    "Video, folder of pictures, or RGB-D recording; not needed for a scene that knows its own.",
+                ),
             ),
             ("out", Path, _required("Scene folder, new or made by an earlier run.")),
             ("until", STAGE_NAMES, _default("export", "Last stage to run.")),
@@ -161,7 +164,7 @@ def _run(arguments: list[str]) -> int:
         frozen=True,
         kw_only=True,
     )
-    command.__doc__ = "Reconstruct a video or a folder of pictures."
+    command.__doc__ = "Reconstruct a video, a folder of pictures, or an RGB-D recording."
     several = {name for stage, kind in pipeline.OPTIONS.items() for name in _several_valued(stage, kind)}
     given = _parse(command, _joined(arguments, several), "recon4d run")
     chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})

@@ -44,7 +44,7 @@ REQUIRED = (
 OPTIONAL = (
     Package("OpenEXR", "OpenEXR", "EXR depth files", "BSD-3", "pip install 'recon4d[exr]'"),
     Package("onnxruntime", "onnxruntime", "depth, flow and other models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
-    Package("pyliblzfse", "liblzfse", "rare .r3d recordings", "Unlicense", "pip install 'recon4d[record3d]'"),
+    Package("pyliblzfse", "liblzfse", "rare .r3d recordings", "MIT", "pip install 'recon4d[record3d]'"),
     Package(
         "nvdiffrast",
         "nvdiffrast",

@@ -299,6 +299,9 @@ def test_a_finished_scene_needs_neither_its_model_nor_its_gpu_again(clip, tiny, 
     capsys.readouterr()
     assert run(clip, out, "someone/tiny", *QUICK) == 0
     assert "depth/depthcrafter: up to date" in capsys.readouterr().out
+    # Where it runs does not change it either.
+    assert run(clip, out, "someone/tiny", *QUICK, "--depth.offload", "none", "--depth.device", "cpu") == 0
+    assert "depth/depthcrafter: up to date" in capsys.readouterr().out
     # Something typed that does change it: now the model is asked for.
     monkeypatch.setattr(model_files, "_from_hub", lambda *_: (_ for _ in ()).throw(InputError("depth: no network")))
     assert run(clip, out, "someone/tiny", *QUICK, "--depth.seed", 1) == 1

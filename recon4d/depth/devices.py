@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from recon4d.errors import OptionsError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recon4d.errors import DepthError, OptionsError
 
 
 def check_place(device: str, dtype: str) -> None:
     """Refuse a device that is not there, and numbers it is no good with. Raises OptionsError."""
     if device != "auto" or dtype == "float16":  # else PyTorch need not be loaded to know
         chosen_dtype(dtype, chosen_device(device))
+
+
+@contextmanager
+def fitting_memory(advice: str) -> Iterator[None]:
+    """Say what to do where the memory of a device does not suffice. Raises DepthError."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DepthError(f"depth: the memory of the device does not suffice: {advice}") from error
 
 
 def chosen_device(wanted: str) -> str:

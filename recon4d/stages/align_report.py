@@ -206,7 +206,7 @@ def check_residuals(
     if median > SUSPECT_RESIDUAL:
         part.warn(
             f"align: depth and structure disagree by {100 * median:.0f} % in the median under one line per frame: is "
-            f"{kind.value} the right --depth.kind?"
+            f"{kind.value} what it is (--depth.kind), and is it of this clip?"
         )
     held = _held_out_over_time(frames, clip)
     usual = float(np.median(held[np.isfinite(held)])) if np.isfinite(held).any() else np.inf

@@ -15,7 +15,7 @@ from recon4d.errors import DepthError, InputError, OptionsError
 from recon4d.progress import Progress, Silent
 from recon4d.scene.depth import DepthKind
 from recon4d.scene.windows import OverlapPair
-from recon4d.stages.common import changed_flags, execute, flag, stage_key
+from recon4d.stages.common import execute, flag, options_as_json, stage_key
 from recon4d.stages.depth_files import MoreDepth
 from recon4d.stages.depth_more import check_more, parse_more
 from recon4d.stages.depth_options import (
@@ -186,8 +186,9 @@ def extra_key(workspace: Workspace, unit: str, own: SourceDepth) -> object:
     """
     record = workspace.record(unit)
     before = record.summary.get(MADE_WITH) if record is not None else None
-    if isinstance(before, dict) and not changed_flags("depth", own, record.options):
-        kept = own.extra_key(before)
+    if isinstance(before, dict):
+        now = options_as_json(own)
+        kept = own.extra_key({name: it for name, it in before.items() if now.get(name) == record.options.get(name)})
         inputs = {name: done.key for name in READS if (done := workspace.record(name)) is not None}
         if stage_key(unit, own.version, own, inputs, kept) == record.key:
             return kept

@@ -146,16 +146,13 @@ def _read(workspace: Workspace, request: PrecomputedRequest, part: StagePart) ->
     for remark in source.remarks:
         part.progress.say(f"  {remark}")
     source = _checked(workspace, source, frames, part)
-    invalid = []
     for name in part.pending(frames.names, "reading depth"):
         depth = source.depth(name)
         frames.write(name, depth)
         pair = source.overlap(name)
         if pair is not None:
             frames.write_overlap(name, *pair)
-        invalid.append(1.0 - float(depth.valid.mean()))
     windows = frames.write_windows(source.windows)
-    frames.say_invalid(invalid)
     return {
         "kind": source.kind.value,
         "sensor": request.sensor,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from recon4d.poses.lens import Lens
     from recon4d.scene.camera import Camera
 
-MANY_INVALID = 0.005  # of the pixels: worth a line
-
 
 class DepthFrames:
     """What every source that works on recorded pictures needs of a scene. May be used in several threads at once."""
@@ -75,11 +73,6 @@ class DepthFrames:
         if kept:
             write_windows(self._part.path, kept)
         return len(kept)
-
-    def say_invalid(self, shares: Sequence[float]) -> None:
-        """Tell how much of the frames has no depth, where that is worth a line."""
-        if shares and sum(shares) > MANY_INVALID * len(shares):
-            self._part.progress.say(f"  {100 * sum(shares) / len(shares):.1f} % of the pixels have no depth")
 
     def undistorted(self, name: str, depth: DepthMap) -> DepthMap:
         """Depth of a recorded picture brought to the undistorted one."""

@@ -71,7 +71,7 @@ class DepthOptions:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """For networks: where they run; auto takes the GPU where there is one."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """For networks: numbers they compute with; auto is float16 on cuda, else float32."""
+    """For depthcrafter and transformers: numbers they compute with; auto is float16 on cuda, else float32."""
     offload: Literal["none", "model", "sequential"] = "model"
     """For depthcrafter on a GPU: keep there everything, the network at work, or only its layer at work."""
     steps: int = 5

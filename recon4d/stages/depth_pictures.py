@@ -160,7 +160,10 @@ def _walk(
     options: TransformersDepth | OnnxDepth,
 ) -> dict[str, object]:
     """Estimate and write the depth of all frames, batch by batch."""
-    frames, network = DepthFrames(workspace, part), opened()
+    from recon4d.depth.devices import fitting_memory
+
+    with fitting_memory("choose another --depth.dtype, a smaller model, or --depth.device cpu"):
+        frames, network = DepthFrames(workspace, part), opened()
     for remark in (*network.remarks, terms.sentence()):
         part.progress.say(f"  {remark}")
     names = frames.names

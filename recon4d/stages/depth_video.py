@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from recon4d.depth.depthcrafter_model import Placement
     from recon4d.depth.model_files import ModelFiles
 
+TOO_LARGE = (
+    "lower --depth.max-res or --depth.window, or take --depth.offload sequential (windows that are done are kept where "
+    "only that changes)"
+)
 SAME_EVERYWHERE = 1e-6  # of the range 0..1
 
 
@@ -105,6 +109,7 @@ class CrafterDepth:
         from recon4d.depth.depthcrafter import ClipDenoiser
         from recon4d.depth.depthcrafter_input import working_size
         from recon4d.depth.depthcrafter_model import load_depthcrafter
+        from recon4d.depth.devices import fitting_memory
         from recon4d.depth.model_terms import terms_of
 
         frames, placement, (unet, base) = DepthFrames(workspace, part), self.placement(), self.files()
@@ -113,8 +118,9 @@ class CrafterDepth:
         read = self._pixels(workspace, frames, size)
         terms, base_terms = terms_of(unet.title, unet.place), terms_of(base.title, base.place)
         part.progress.say(f"  {terms.sentence()}")
-        part.progress.say(f"  {base_terms.sentence()}")
-        model = load_depthcrafter(unet.place, base.place, placement)
+        part.progress.say(f"  base model: {base_terms.sentence()}")
+        with fitting_memory(TOO_LARGE):
+            model = load_depthcrafter(unet.place, base.place, placement)
         clip = ClipDenoiser(
             model,
             read,
@@ -182,7 +188,7 @@ class _Walk:
 
     def go_on(self) -> None:
         """Work on the windows that are not done yet. Raises DepthError where a window does not fit into memory."""
-        import torch
+        from recon4d.depth.devices import fitting_memory
 
         state = self._read_state()
         units, windows = self._clip.work_of_window(), len(self._clip.plan)
@@ -190,17 +196,10 @@ class _Walk:
             self._part.progress.say(f"  {state.done} of {windows} windows are done already")
         done = state.done if state else 0
         label = f"steps of {_counted(windows, 'window')}"  # encoding and decoding count as one each
-        try:
-            with self._part.progress.bar(label, units * windows, units * done) as bar:
-                for window in self._clip.windows(state, bar.advance):
-                    self._write(window)
-                    self._write_state(window.state)
-        except torch.OutOfMemoryError as error:
-            raise DepthError(
-                "depth: depthcrafter: a window does not fit into the memory of the device: lower --depth.max-res or "
-                "--depth.window, or take --depth.offload sequential; windows that are done are kept where only that "
-                "changes"
-            ) from error
+        with fitting_memory(TOO_LARGE), self._part.progress.bar(label, units * windows, units * done) as bar:
+            for window in self._clip.windows(state, bar.advance):
+                self._write(window)
+                self._write_state(window.state)
 
     def summary(self) -> dict[str, object]:
         """Kind, frames, and how far the windows agree; warns of what looks wrong."""

@@ -33,7 +33,8 @@ class PosesOptions:
     none: no poses, so that depth alone can be made."""
     path: Path | None = field(default=None, metadata=BY_CONTENT)
     """What to import: a COLMAP model folder, transforms.json, a TUM or KITTI trajectory, an npz with 'poses'
-    (camera-to-world) and 'intrinsics', or what Depth Anything 3, MegaSaM, ViPE or MonST3R wrote."""
+    (camera-to-world) and 'intrinsics', what Depth Anything 3, MegaSaM, ViPE or MonST3R
+    wrote, or an RGB-D recording with poses."""
     camera: str | None = None
     """The lens as fx,fy,cx,cy[,distortion...] in pixels of the frames as written; it is kept fixed. Left out: found
     by structure from motion, or read from the import."""

@@ -210,6 +210,9 @@ def depth_summary(summary: Mapping[str, object], seconds: float) -> list[str]:
     lines.append(f"{seconds / max(frames, 1):.2f} s a frame{device}, loading included")
     if summary.get("model"):
         lines.append(f"model {summary['model']}, {_terms(summary)}")
+    if summary.get("base_model"):
+        base = {"licence": summary.get("base_licence"), "commercial_use": summary.get("base_commercial_use")}
+        lines.append(f"base model {summary['base_model']}, {_terms(base)}")
     return lines
 
 
