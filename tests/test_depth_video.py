@@ -78,7 +78,7 @@ def test_record_says_which_model_and_how_the_windows_agree(whole, tiny):
     assert (summary["frames"], summary["windows"], summary["size"]) == (FRAMES, 3, "128x64")
     assert summary["model"] == tiny.name
     assert summary["commercial_use"] is None  # of a folder that says nothing
-    base = {"base_model": tiny.name, "base_licence": "not known", "base_commercial_use": None}
+    base = {"base_model": tiny.name, "base_licence": "licence not known", "base_commercial_use": None}
     assert base.items() <= summary.items()
     assert len(summary["agreement_of_windows"]) == 2
     assert all(0 <= share <= 1 for share in summary["agreement_of_windows"])

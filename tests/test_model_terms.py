@@ -23,7 +23,7 @@ from recon4d.scene.depth import DepthKind
         ("depth-anything/Video-Depth-Anything-Large", "CC-BY-NC-4.0", False),
         ("Intel/zoedepth-nyu-kitti", "MIT", True),
         ("apple/DepthPro-hf", "Apple Machine Learning Research Model License (apple-amlr)", False),
-        ("somebody/something", "not known", None),
+        ("somebody/something", "licence not known", None),
     ],
 )
 def test_known_models(identity, licence, commercial):
@@ -44,13 +44,13 @@ def test_metric_models_of_a_family_give_metres():
         ("README.md", "---\ntags:\n- depth\nlicense: cc-by-nc-sa-4.0\n---\n# x", "cc-by-nc-sa-4.0", False),
         ("README.md", "---\nlicense: 'mit'\n---\n", "mit", True),
         ("README.md", "---\nlicense: other\nlicense_name: own-license\n---\n", "own-license", None),
-        ("README.md", "# no head\nlicense: mit\n", "not known", None),
+        ("README.md", "# no head\nlicense: mit\n", "licence not known", None),
         ("LICENSE", "MIT License\n\nCopyright (c) 2021 Somebody", "MIT, as its LICENSE file says", None),
         ("LICENSE.txt", "\n   Apache License\n   Version 2.0,\n", "Apache-2.0, as its LICENSE file says", None),
         ("LICENSE", "Code: MIT License. Weights: CC-BY-NC 4.0.", "CC-BY-NC, as its LICENSE file says", False),
         ("LICENSE", "Only for academic purposes.", "for research only, as its LICENSE file says", False),
         ("LICENSE", "All rights are mine.", "see LICENSE beside the model", None),
-        ("README.md", b"\xff\xfe---\xff", "not known", None),
+        ("README.md", b"\xff\xfe---\xff", "licence not known", None),
     ],
 )
 def test_files_beside_a_model_tell(tmp_path, file, text, licence, commercial):
@@ -62,7 +62,7 @@ def test_files_beside_a_model_tell(tmp_path, file, text, licence, commercial):
 def test_the_licence_of_a_project_is_not_taken_for_that_of_a_file_in_it(tmp_path):
     (tmp_path / "LICENSE").write_text("MIT License")
     terms = terms_of("net.onnx", tmp_path / "net.onnx")
-    assert (terms.licence, terms.commercial_use) == ("not known", None)
+    assert (terms.licence, terms.commercial_use) == ("licence not known", None)
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     assert terms_of("net.onnx", tmp_path / "net.onnx").commercial_use is False
 
@@ -80,7 +80,7 @@ def test_the_head_of_a_card_goes_before_a_licence_file(tmp_path):
 
 
 def test_the_usual_models_are_in_the_table():
-    assert all(terms_of(name).licence != "not known" for name in USUAL)
+    assert all(terms_of(name).licence != "licence not known" for name in USUAL)
     assert all(terms.link for terms in KNOWN)
 
 
@@ -111,4 +111,4 @@ def test_doctor_says_which_weights_are_here_and_under_which_terms(tmp_path, monk
 def test_terms_of_the_models_of_the_test_data(shared_data):
     folder = shared_data / "models" / "tcmonodepth_small"
     assert terms_of("tcmonodepth_small", folder).licence == "MIT, as its LICENSE file says"
-    assert terms_of("net.onnx", folder / "tcmonodepth_tcsmallnet_192x320.onnx").licence == "not known"
+    assert terms_of("net.onnx", folder / "tcmonodepth_tcsmallnet_192x320.onnx").licence == "licence not known"

@@ -15,7 +15,7 @@ from recon4d.scene.depth import DepthKind
 
 HUB = "https://huggingface.co/"
 LONGEST_TEXT = 65536  # characters of a README or licence that are looked at
-NOT_KNOWN = "not known"
+NOT_KNOWN = "licence not known"
 
 
 @dataclass(frozen=True)

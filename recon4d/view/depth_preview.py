@@ -217,6 +217,6 @@ def depth_summary(summary: Mapping[str, object], seconds: float) -> list[str]:
 
 
 def _terms(summary: Mapping[str, object]) -> str:
-    licence = summary.get("licence") or "licence not known: ask those who made it"
+    licence = summary.get("licence") or "licence not known"
     said = {True: "commercial use allowed", False: "not for commercial use"}.get(summary.get("commercial_use"))
     return f"{licence} ({said})" if said else str(licence)
