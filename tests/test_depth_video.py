@@ -29,14 +29,7 @@ from recon4d.workspace import Workspace
 
 FRAMES = 11
 QUICK = ("--depth.steps", 1, "--depth.window", 5, "--depth.overlap", 2)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

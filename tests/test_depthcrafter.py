@@ -13,15 +13,7 @@ from recon4d.depth.depthcrafter_model import Placement, antialiased_resize, load
 from recon4d.errors import DepthError, InputError, OptionsError
 
 SIZE = 64, 64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Several threads on a busy machine take ten times as long for networks this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

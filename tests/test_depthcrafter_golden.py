@@ -19,14 +19,7 @@ from recon4d.scene.depth import DepthKind
 
 CASES = "ABCDE"
 shared = pytest.mark.shared
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
