@@ -16,11 +16,11 @@ from recon4d.scene.motion import FrameMotion
 from recon4d.scene.scene_flow import SceneFlow
 
 FAST = 1  # of zlib's levels
+
+# What reading a damaged, encrypted or oddly packed member of a zip raises; the last one is the base of several.
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 # What numpy and zipfile raise on damaged, encrypted, strangely packed or lying files. InputError is none of these.
-DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, RuntimeError),
-    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
+DAMAGE = (*ZIP_DAMAGE, ValueError, TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

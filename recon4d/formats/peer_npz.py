@@ -158,7 +158,11 @@ def read_video_depth_anything(path: Path, key: str | None) -> PeerDepth | None:
         return None
     if set(npz_shapes(path)) != {"depths"}:
         return None
-    files = NpzStack(path, "depths")
+    return video_depth_anything(NpzStack(path, "depths"))
+
+
+def video_depth_anything(files: DepthFiles) -> PeerDepth:
+    """Rows of that program, in whatever files it wrote them."""
     return PeerDepth(
         files,
         program="Video-Depth-Anything",

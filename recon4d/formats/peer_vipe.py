@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.arrays import ZIP_DAMAGE
 from recon4d.formats.depth_files import read_npz_array
 from recon4d.formats.exr_files import decode_exr
 from recon4d.formats.matrices import HALF_PIXEL, rigid_of
@@ -150,6 +150,6 @@ class ExrZip:
         try:
             with self._zip.open(entry) as stream:
                 data = stream.read(entry.file_size)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except ZIP_DAMAGE as error:
             raise InputError(f"depth: {what} is damaged ({error}): copy it again") from error
         return decode_exr(data, what, ("Z", "Y", "R"))

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.arrays import ZIP_DAMAGE
 from recon4d.formats.lzfse import decompressed, is_lzfse
 from recon4d.formats.rgbd import RgbdCalibration, RgbdFrame, RgbdPoses, RgbdRecording, SensorPicture
 from recon4d.scene.camera import Camera
@@ -91,7 +92,7 @@ class _Members:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except ZIP_DAMAGE as error:
             raise InputError(f"frames: {self.path} is no readable .r3d archive ({error}): export it again") from error
 
     def has(self, name: str) -> bool:
