@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint
+.PHONY: setup demo test test-clients lint
 
 setup:
 	@bash tools/bootstrap.sh
@@ -8,6 +8,10 @@ demo: setup
 
 test: setup
 	.venv/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-clients: setup
+	@bash tools/setup_clients.sh
+	RECON4D_CLIENTS=1 .venv/bin/python -m pytest -m clients $(PYTEST_ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

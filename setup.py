@@ -11,6 +11,9 @@ VERSION = re.search(r'"(.+)"', (HERE / "recon4d" / "_version.py").read_text(enco
 # nvdiffrast (CUDA only, research licence) is on no package index: tools and third_party/README.md say how to get it.
 EXTRAS = {
     "exr": ["OpenEXR>=3.2"],
+    "usd": ["usd-core>=24.11"],
+    "las": ["laspy[lazrs]>=2.5"],
+    "viewer": ["viser>=1.0"],
     "gpu": ["ninja"],
     "onnx": ["onnxruntime>=1.17"],
     "record3d": ["pyliblzfse>=0.4"],  # for the rare blocks of LZFSE that we do not unpack ourselves; needs a C compiler
@@ -21,6 +24,10 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.6",
         "plyfile>=1.0",
+        "OpenEXR>=3.2",
+        "usd-core>=24.11",
+        "laspy[lazrs]>=2.5",
+        "viser>=1.0",
         "onnxruntime>=1.17",
         "onnx>=1.16",
     ],
@@ -36,7 +43,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["recon4d", "recon4d.*"]),
-    package_data={"recon4d": ["py.typed"]},
+    package_data={"recon4d": ["py.typed", "view/player/*", "formats/blender/*.py"]},
     install_requires=[
         "torch>=2.4",
         "diffusers>=0.35",

@@ -28,7 +28,7 @@ _EXPORTS = {
     "MotionOptions": "recon4d.stages.motion",
     "RefineOptions": "recon4d.stages.refine",
     "FuseOptions": "recon4d.stages.fuse",
-    "ExportOptions": "recon4d.stages.export",
+    "ExportOptions": "recon4d.stages.export_options",
     "Workspace": "recon4d.workspace",
     "Recon4dError": "recon4d.errors",
 }

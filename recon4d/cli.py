@@ -165,7 +165,9 @@ def _run(arguments: list[str]) -> int:
         kw_only=True,
     )
     command.__doc__ = "Reconstruct a video, a folder of pictures, or an RGB-D recording."
-    several = {name for stage, kind in pipeline.OPTIONS.items() for name in _several_valued(stage, kind)}
+    several = {}
+    for stage, kind in pipeline.OPTIONS.items():
+        several |= _several_valued(stage, kind)
     given = _parse(command, _joined(arguments, several), "recon4d run")
     chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})
     with _recorded_options_count(options):
@@ -198,7 +200,7 @@ def _stage(stage: str, arguments: list[str]) -> int:
     )
     command.__doc__ = f"Run the stage {stage} alone."
     short = _without_inner_prefixes(arguments, kind)
-    several = {f"--{name.partition('.')[2]}" for name in _several_valued(stage, kind)}
+    several = {f"--{name.partition('.')[2]}": commas for name, commas in _several_valued(stage, kind).items()}
     given = _parse(command, _joined(short, several), f"recon4d {stage}")
     workspace = Workspace(given.scene)
     with _recorded_options_count(options):
@@ -314,29 +316,33 @@ def _peek(arguments: list[str], flag: str) -> str | None:
     return None
 
 
-def _several_valued(prefix: str, kind: type) -> Iterator[str]:
-    """Flags that take several values, as `recon4d run` knows them."""
-    for name, hint in typing.get_type_hints(kind).items():
+def _several_valued(prefix: str, kind: type) -> dict[str, bool]:
+    """Flags that take several values, as `recon4d run` knows them, and whether commas may stand between these."""
+    found, hints = {}, typing.get_type_hints(kind)
+    for option in dataclasses.fields(kind):
+        hint = hints[option.name]
         if dataclasses.is_dataclass(hint):
-            yield from _several_valued(name, hint)
-        elif typing.get_origin(hint) is tuple:
-            yield flag(prefix, name)
+            found |= _several_valued(option.name, hint)
+        elif any(typing.get_origin(each) is tuple for each in (hint, *typing.get_args(hint))):
+            found[flag(prefix, option.name)] = bool(option.metadata.get("commas"))
+    return found
 
 
-def _joined(arguments: list[str], several: set[str]) -> list[str]:
+def _joined(arguments: list[str], several: dict[str, bool]) -> list[str]:
     """Arguments in which a flag that takes several values stands once, with all of them; the parser takes the last."""
     values: dict[str, list[str]] = {}
     others: list[str] = []
-    into = others
+    into, commas = others, False
     for argument in arguments:
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
         if argument.startswith("-") and name in several:
-            into = values.setdefault(name, [])
-            into += [value] if equals else []
+            into, commas = values.setdefault(name, []), several[name]
+            words = [value] if equals else []
         else:
-            into = others if argument.startswith("--") or argument == "-h" else into
-            into.append(argument)
+            into, commas = (others, False) if argument.startswith("--") or argument == "-h" else (into, commas)
+            words = [argument]
+        into += [part for word in words for part in word.split(",") if part] if commas else words
     return others + [word for name, found in values.items() for word in (name, *found)]
 
 

@@ -19,7 +19,7 @@ from recon4d.stages.align import AlignOptions
 from recon4d.stages.common import changed_flags, check_types, options_as_json, stage_key
 from recon4d.stages.depth import units_read_by_align
 from recon4d.stages.depth_options import DepthOptions
-from recon4d.stages.export import ExportOptions
+from recon4d.stages.export_options import ExportOptions
 from recon4d.stages.frames import FramesOptions, check_source, source_key
 from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions

@@ -39,12 +39,15 @@ def _wants_reconstructed(file: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if SHARED.is_dir():
-        return
-    skip = pytest.mark.skip(reason=f"test data not found at {SHARED} (set RECON4D_TEST_DATA)")
+    reasons = {}
+    if not SHARED.is_dir():
+        reasons["shared"] = f"test data not found at {SHARED} (set RECON4D_TEST_DATA)"
+    if not os.environ.get("RECON4D_CLIENTS"):
+        reasons["clients"] = "opens our files with Blender, Chromium and validators: run make test-clients"
     for item in items:
-        if "shared" in item.keywords:
-            item.add_marker(skip)
+        for marker, reason in reasons.items():
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -76,8 +76,15 @@ def write_unit(workspace: Workspace, unit: str, fill) -> None:
     workspace.publish(part, StageRecord(unit, 1, f"key of {unit}", {}, {}))
 
 
-def fabricate(root: Path, frames: int = 4, width: int = 64, height: int = 48, known: bool = True) -> Workspace:
-    """A scene with units poses, align, motion (nothing moves), mesh and fuse; ``known``: its size and up are known."""
+def fabricate(
+    root: Path, frames: int = 4, width: int = 64, height: int = 48, known: bool = True, ball_moves: bool = False
+) -> Workspace:
+    """A scene with units poses, align, motion, mesh and fuse.
+
+    Args:
+        known: its size and up are known.
+        ball_moves: the ball is object 1 of `motion` in all frames but `STILL`; otherwise nothing moves there.
+    """
     workspace, trajectory = Workspace.create(root), fabricated_trajectory(frames, width, height)
     rendered = {view.name: render(view) for view in trajectory}
 
@@ -98,12 +105,12 @@ def fabricate(root: Path, frames: int = 4, width: int = 64, height: int = 48, kn
         write_unit(
             workspace, unit, lambda folder: [write_depth_mesh(folder / f"{n}.npz", m) for n, m in meshes.items()]
         )
-    still = np.zeros((height, width))
     unknown = np.full((height, width, 2), np.nan)
 
     def motion(folder: Path) -> None:
         for name in trajectory.names:
-            write_motion(folder / f"{name}.npz", FrameMotion(still, unknown, unknown, still.astype(np.uint16)))
+            ball = is_ball(trajectory[name], rendered[name][1]) & ball_moves & (name != STILL)
+            write_motion(folder / f"{name}.npz", FrameMotion(ball, unknown, unknown, ball))
 
     write_unit(workspace, "motion", motion)
 
@@ -125,6 +132,12 @@ def fabricate(root: Path, frames: int = 4, width: int = 64, height: int = 48, kn
 
     write_unit(workspace, "fuse", fuse)
     return workspace
+
+
+def is_ball(view: View, depth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels that show the ball."""
+    points = view.cam_from_world.inverse() @ view.camera.unproject(depth.astype(np.float64)).reshape(-1, 3)
+    return (np.abs(np.linalg.norm(points - BALL, axis=1) - RADIUS) < 1e-3).reshape(depth.shape)
 
 
 def frame_cloud(view: View, mesh, picture: np.ndarray) -> PointCloud:

@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 from fabricated import LEVELLED_FROM_SCENE, METRES_PER_UNIT, fabricate
 
-from recon4d.errors import OptionsError
+from recon4d.cli import main
+from recon4d.errors import MissingDependency, OptionsError
 from recon4d.formats.ply import read_cloud, read_mesh
 from recon4d.formats.trajectories import read_tum
 from recon4d.formats.transforms_json import read_transforms
 from recon4d.geometry.grid_surface import free_surface, thinned
-from recon4d.stages.export import WRITERS, ExportOptions, Format, check_options, choose_frames, run
+from recon4d.scene.cloud import PointCloud
+from recon4d.stages.export import WRITERS, run, writer
+from recon4d.stages.export_delivery import at_most
+from recon4d.stages.export_options import OPTIONAL, ExportOptions, Format, check_options, choose_frames
 from recon4d.workspace import Workspace
+
+EARLY = ("ply", "glb", "colmap", "nerfstudio", "tum")
 
 
 def deliver(points: np.ndarray) -> np.ndarray:
@@ -26,8 +32,8 @@ def deliver(points: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Workspace:
-    workspace = fabricate(tmp_path_factory.mktemp("export") / "scene")
-    run(workspace, ExportOptions(max_points=250))
+    workspace = fabricate(tmp_path_factory.mktemp("export") / "scene", ball_moves=True)
+    run(workspace, ExportOptions(to=EARLY))
     return workspace
 
 
@@ -79,8 +85,7 @@ def test_playing_glb_opens_in_trimesh_and_agrees_with_the_ply(exported):
     counts = {key: len(item.vertices) for key, item in scene.geometry.items() if key != "static"}
     moving = {name: len(exported.moving_cloud(name)) for name in exported.trajectory().names}
     assert moving["000003"] == 0
-    assert moving["000009"] > 250
-    assert counts == {name: min(count, 250) for name, count in moving.items() if count}
+    assert counts == {name: count for name, count in moving.items() if count}
 
 
 def test_meshes_as_glb_open_in_open3d(exported):
@@ -137,13 +142,82 @@ def test_manifest_lists_every_file_and_what_was_applied(exported):
     np.testing.assert_allclose(manifest["delivered_from_scene"], expected)
 
 
-def test_unknown_size_and_up_are_said_and_nothing_is_turned(tmp_path):
+def test_unknown_size_is_said_and_the_cameras_stand_in_for_up(tmp_path):
     workspace = fabricate(tmp_path / "scene", frames=2, known=False)
     record = run(workspace, ExportOptions(to=("ply",)))
     assert "not known" in record.summary["units"]
-    assert "not known" in record.summary["up"]
+    assert "cameras" in record.summary["up"]
     before, after = (read_cloud(tmp_path / "scene" / unit / "static.ply") for unit in ("fuse", "export/ply"))
-    np.testing.assert_array_equal(before.points, after.points)
+    x, y, z = before.points.T  # the cameras turn about y alone
+    np.testing.assert_allclose(after.points, np.stack([x, z, -y], axis=-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("up", ["z", "y", "model"])
+def test_up_turns_everything_alike(tmp_path, up):
+    workspace = fabricate(tmp_path / "scene", frames=2)
+    run(workspace, ExportOptions(to=("ply", "tum"), up=up))
+    by_hand = {
+        "z": deliver,
+        "y": lambda x: np.stack([2 * x[:, 0], 2 * (1 - x[:, 1].astype(float)), -2 * x[:, 2]], axis=-1),
+        "model": lambda x: 2.0 * x,
+    }[up]
+    points = read_cloud(workspace.root / "export/ply/static.ply").points
+    np.testing.assert_allclose(points, by_hand(workspace.static_cloud().points), atol=1e-5)
+    path = read_tum(workspace.root / "export/tum/trajectory.tum")[1].translation
+    np.testing.assert_allclose(path, by_hand(workspace.trajectory().centres), atol=1e-8)
+
+
+def test_layers_choose_points_and_surfaces(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=3, ball_moves=True)
+    export = workspace.root / "export/ply"
+    run(workspace, ExportOptions(to=("ply",), layers=("moving",)))
+    assert len(read_cloud(export / "static.ply")) == 0
+    assert len(read_mesh(export / "static_mesh.ply").faces) == 0
+    assert len(read_cloud(export / "moving/000000.ply")) == len(workspace.moving_cloud("000000")) > 0
+    on_ball = np.linalg.norm(read_mesh(export / "meshes/000000.ply").vertices - deliver([[0.3, 0.5, 3.0]]), axis=1)
+    np.testing.assert_allclose(on_ball, 1.0, atol=1e-4)
+    assert len(on_ball) > 10
+    assert len(read_mesh(export / "meshes/000003.ply").vertices) == 0  # nothing moves there
+    run(workspace, ExportOptions(to=("ply",), layers=("static",)))
+    assert len(read_cloud(export / "static.ply")) == len(workspace.static_cloud())
+    assert len(read_cloud(export / "moving/000000.ply")) == 0
+    off_ball = np.linalg.norm(read_mesh(export / "meshes/000000.ply").vertices - deliver([[0.3, 0.5, 3.0]]), axis=1)
+    assert off_ball.min() > 1.0 + 1e-3
+
+
+def test_provenance_chooses_points_and_surfaces(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=2)  # all of provenance 1
+    export = workspace.root / "export/ply"
+    for wanted, some in (((0, 2), False), ((1,), True)):
+        run(workspace, ExportOptions(to=("ply",), provenance=wanted))
+        clouds = [read_cloud(export / name) for name in ("static.ply", "moving/000000.ply")]
+        meshes = [read_mesh(export / name) for name in ("static_mesh.ply", "meshes/000000.ply")]
+        assert all((len(item) > 0) == some for item in clouds)
+        assert all((len(item.faces) > 0) == some for item in meshes)
+
+
+def test_upper_bounds_hold_for_clouds_and_meshes(tmp_path):
+    workspace = fabricate(tmp_path / "scene", frames=2)
+    export = workspace.root / "export/ply"
+    run(workspace, ExportOptions(to=("ply",), max_points=200, max_static_points=900))
+    assert len(read_cloud(export / "static.ply")) == 900
+    assert len(read_cloud(export / "moving/000000.ply")) == min(200, len(workspace.moving_cloud("000000")))
+    assert 100 < len(read_mesh(export / "meshes/000000.ply").vertices) <= 200
+    simple, whole = read_mesh(export / "static_mesh.ply"), workspace.static_mesh()
+    assert len(whole.vertices) > 1000 >= len(simple.vertices) > 500
+    x, y, z = simple.vertices.T / 2
+    scene = np.stack([x, 1 - z, y], axis=-1)
+    np.testing.assert_allclose(scene.min(axis=0), whole.vertices.min(axis=0), atol=0.1)
+    np.testing.assert_allclose(scene.max(axis=0), whole.vertices.max(axis=0), atol=0.1)
+
+
+def test_a_cloud_is_thinned_alike_every_time():
+    cloud = PointCloud(np.arange(300.0).reshape(100, 3), np.zeros((100, 3)))
+    first, second = at_most(cloud, 10), at_most(cloud, 10)
+    np.testing.assert_array_equal(first.points, second.points)
+    assert len(first) == 10
+    assert (np.diff(first.points[:, 0]) > 0).all()
+    assert at_most(cloud, None) is cloud
 
 
 def test_chosen_formats_and_frames_only(tmp_path):
@@ -161,10 +235,16 @@ def test_chosen_formats_and_frames_only(tmp_path):
 
     run(workspace, ExportOptions(to=("glb", "tum"), frames="1:", max_glb_frames=1), Listener())
     export = workspace.root / "export"
-    assert sorted(path.name for path in export.iterdir()) == ["glb", "manifest.json", "stage.json", "tum"]
+    assert sorted(path.name for path in export.iterdir()) == [
+        "glb",
+        "import_recon4d.py",
+        "manifest.json",
+        "stage.json",
+        "tum",
+    ]
     assert sorted(path.name for path in (export / "glb/meshes").iterdir()) == ["000003.glb", "000006.glb"]
     assert any("plays 1 of 2 frames" in text for text in said)
-    assert len(read_tum(export / "tum/trajectory.tum")[0]) == 3
+    assert len(read_tum(export / "tum/trajectory.tum")[0]) == 2
     assert run(workspace, ExportOptions(to=("glb", "tum"), frames="1:", max_glb_frames=1), Listener())
     assert said[-1] == "export: up to date"
 
@@ -193,7 +273,9 @@ def test_scene_without_a_colmap_model_says_so(tmp_path):
 
 
 def test_every_format_has_a_writer():
-    assert set(get_args(Format)) == set(WRITERS) == set(ExportOptions().to)
+    assert set(get_args(Format)) == set(WRITERS) >= set(ExportOptions().to)
+    assert all(callable(writer(name)) for name in WRITERS)
+    assert not set(OPTIONAL) & set(ExportOptions().to)  # the defaults need no extra
 
 
 NAMES = ("000000", "000003", "000006", "000009")
@@ -233,6 +315,10 @@ def test_options_without_sense_are_refused(tmp_path):
     ("options", "message"),
     [
         (ExportOptions(to=()), "no format"),
+        (ExportOptions(layers=()), "no layer"),
+        (ExportOptions(provenance=(7,)), "provenance is 7"),
+        (ExportOptions(provenance=()), "names nothing"),
+        (ExportOptions(html_mb=0), "html_mb is 0"),
         (ExportOptions(mesh_stride=0), "mesh_stride is 0"),
         (ExportOptions(max_points=-1), "max_points is -1"),
         (ExportOptions(max_static_points=0), "max_static_points is 0"),
@@ -269,3 +355,24 @@ def test_thinned_grid_keeps_pixel_centres_and_never_bridges_a_cut(tmp_path):
     for row in range(15):
         for column in range(22):
             assert thin.join_down[row, column] == mesh.join_down[3 * row : 3 * row + 3, 3 * column].all()
+
+
+def test_an_extra_that_is_missing_is_named_before_any_work(monkeypatch):
+    monkeypatch.setitem(OPTIONAL, "usd", ("no_such_module_here", "usd"))
+    with pytest.raises(MissingDependency, match=r"usd needs no_such_module_here.*pip install 'recon4d\[usd\]'"):
+        check_options(ExportOptions(to=("tum", "usd")))
+
+
+def test_formats_layers_and_provenance_take_commas(tmp_path, capsys):
+    workspace = fabricate(tmp_path / "scene", frames=2)
+    (workspace.root / "options.toml").write_text(f'[input]\npath = "{tmp_path}"\n[export]\nlevel = true\n')
+    words = ["export", str(workspace.root), "--to", "ply,tum", "--layers", "static", "--provenance", "0,1"]
+    assert main(words) == 0, capsys.readouterr().err
+    options = workspace.record("export").options
+    assert options["to"] == ["ply", "tum"]
+    assert options["provenance"] == [0, 1]
+    assert main(["export", str(workspace.root), "--layers=static,moving"]) == 0  # what is not named keeps its value
+    assert workspace.record("export").options["to"] == ["ply", "tum"]
+    assert workspace.record("export").options["layers"] == ["static", "moving"]
+    assert main(["export", str(workspace.root), "--to", "ply,obj"]) == 1
+    assert "obj" in capsys.readouterr().err

@@ -6,24 +6,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 
+source tools/apt.sh
+
 # open3d links these four; python3-venv makes the environment.
 libraries="libegl1 libgl1 libx11-6 libusb-1.0-0"
 if command -v dpkg-query >/dev/null 2>&1; then
-  missing=""
-  for package in $libraries; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
-  done
-  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
-  if [ -n "$missing" ]; then
-    sudo=""
-    if [ "$(id -u)" != 0 ]; then
-      command -v sudo >/dev/null 2>&1 || { echo "setup: these system packages are missing and need root: apt-get install$missing" >&2; exit 1; }
-      sudo=sudo
-    fi
-    echo "setup: installing system packages:$missing"
-    $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
-  fi
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || libraries="$libraries python3-venv"
+  install_missing setup $libraries
 elif [ "$(uname -s)" = Darwin ]; then
   command -v "$python" >/dev/null 2>&1 || { echo "setup: Python was not found: install Python 3.11 (brew install python@3.11 libusb) and run make again" >&2; exit 1; }
 else

@@ -38,6 +38,7 @@ class Up(Enum):
     """Axes of the data; the value is the rotation (quaternion x, y, z, w) to glTF's y up, z towards the viewer."""
 
     Z = (-(0.5**0.5), 0.0, 0.0, 0.5**0.5)  # (x, y, z) -> (x, z, -y)
+    Y = (0.0, 0.0, 0.0, 1.0)
     MINUS_Y = (1.0, 0.0, 0.0, 0.0)  # axes of a camera, y down: (x, y, z) -> (x, -y, -z)
 
 

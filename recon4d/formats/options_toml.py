@@ -56,6 +56,8 @@ def options_from_table(kind: type[Options], table: dict[str, object], where: Pat
     known = {field.name for field in dataclasses.fields(kind)}
     values = {}
     for key, value in table.items():
+        if key in getattr(kind, "GONE", ()):
+            continue  # recorded by an earlier version that still had it
         if key not in known:
             raise WorkspaceError(
                 f"{where} names the option '{key}', which {kind.__name__} does not have: delete that line"

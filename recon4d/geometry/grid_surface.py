@@ -34,6 +34,17 @@ def free_surface(mesh: DepthMesh, view: View, stride: int = 1) -> GridSurface:
     )
 
 
+def restricted(mesh: DepthMesh, keep: np.ndarray) -> DepthMesh:
+    """The surface without the pixels outside ``keep`` (H, W) bool, and without the joins that led to them."""
+    surface = mesh.surface
+    valid = surface.valid & keep
+    fields = SceneDepth(np.where(valid, surface.depth, 0), valid, surface.sigma, surface.provenance)
+    right, down = mesh.join_right & valid, mesh.join_down & valid
+    right[:, :-1] &= valid[:, 1:]
+    down[:-1] &= valid[1:]
+    return DepthMesh(fields, right, down)
+
+
 def thinned(mesh: DepthMesh, camera: Camera, stride: int) -> tuple[DepthMesh, Camera]:
     """Every ``stride``-th pixel of each axis, and the camera whose pixel centres these are.
 

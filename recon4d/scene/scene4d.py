@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.trajectory import Trajectory
 from recon4d.scene.transforms import Rigid3, Sim3
+
+
+class UpAxis(str, Enum):
+    """The axis of delivered files that points up; `MODEL` keeps the axes of structure from motion."""
+
+    Z = "z"
+    Y = "y"
+    MODEL = "model"
+
+    @property
+    def from_z_up(self) -> np.ndarray:
+        """(3, 3) rotation from z-up to this axis: for y-up (x, y, z) -> (x, z, -y), as glTF and Blender have it."""
+        return np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) if self is UpAxis.Y else np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -40,10 +54,28 @@ class Scene4D:
         gaps = np.diff(self.timestamps_s)
         return float(1.0 / np.median(gaps)) if len(gaps) and np.median(gaps) > 0 else 30.0
 
-    def delivered_from_scene(self, level: bool = True) -> Sim3:
-        """What exports apply once: metres where they are known, and z up where it is known and wanted."""
+    def delivered_from_scene(self, up: UpAxis = UpAxis.Z) -> Sim3:
+        """What exports apply once: metres where they are known, and the wanted axis up.
+
+        Where up is not known, the mean upward axis of the cameras stands in.
+        """
         scale = self.metres_per_unit or 1.0
-        if not level or self.levelled_from_scene is None:
+        if up is UpAxis.MODEL:
             return Sim3(scale, np.eye(3), np.zeros(3))
-        turn = self.levelled_from_scene
-        return Sim3(scale, turn.rotation, scale * turn.translation)
+        turn = self.levelled_from_scene or self._levelled_by_cameras()
+        rotation = up.from_z_up @ turn.rotation
+        return Sim3(scale, rotation, scale * (up.from_z_up @ turn.translation))
+
+    def _levelled_by_cameras(self) -> Rigid3:
+        """The shortest turn that brings the cameras' mean upward axis to z."""
+        x, y, z = _unit(-self.trajectory.cam_from_world.rotation[:, 1].sum(axis=0))
+        if z < -1 + 1e-9:
+            return Rigid3(np.diag([1.0, -1.0, -1.0]), np.zeros(3))  # opposite: every half turn is as short
+        # Rodrigues' formula about (x, y, z) x (0, 0, 1) = (y, -x, 0) with cosine z.
+        k = np.array([[0.0, 0.0, -x], [0.0, 0.0, -y], [x, y, 0.0]])
+        return Rigid3(np.eye(3) + k + k @ k / (1 + z), np.zeros(3))
+
+
+def _unit(v: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(v)
+    return v / length if length > 1e-9 else np.array([0.0, -1.0, 0.0])  # cameras look all ways: the model's own up

@@ -1,0 +1,13 @@
+"""Export of the camera's path alone."""
+
+from __future__ import annotations
+
+from recon4d.stages.export_delivery import Delivery
+
+
+def write_tum(delivery: Delivery) -> None:
+    """`tum/trajectory.tum`: camera-to-world, ``t tx ty tz qx qy qz qw``."""
+    from recon4d.formats import trajectories
+
+    path = delivery.trajectory
+    trajectories.write_tum(delivery.folder("tum") / "trajectory.tum", path.timestamps_s, path.cam_from_world.inverse())
