@@ -262,6 +262,21 @@ def test_interrupted_export_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(list((workspace.root / "export/ply/meshes").iterdir())) == 3
 
 
+def test_formats_that_stay_as_they_were_are_not_made_again(tmp_path, monkeypatch):
+    workspace = fabricate(tmp_path / "scene", frames=2)
+    export = workspace.root / "export"
+    run(workspace, ExportOptions(to=("ply", "tum")))
+    before = (export / "ply/static.ply").stat().st_ino
+    monkeypatch.setattr("recon4d.formats.ply.write_cloud", lambda *_: pytest.fail("made again"))
+    run(workspace, ExportOptions(to=("ply", "kitti"), html_mb=20))
+    assert (export / "ply/static.ply").stat().st_ino == before
+    assert {path.name for path in export.iterdir() if path.is_dir()} - {"blender"} == {"ply", "kitti"}
+    assert "ply/moving/000003.ply" in json.loads((export / "manifest.json").read_text())["files"]
+    monkeypatch.undo()
+    run(workspace, ExportOptions(to=("ply", "kitti"), max_points=5))
+    assert len(read_cloud(export / "ply/static.ply")) == 5
+
+
 def test_scene_without_a_colmap_model_says_so(tmp_path):
     import shutil
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
+import shutil
+from pathlib import Path
 
 from recon4d._version import __version__
 from recon4d.progress import Progress
-from recon4d.stages.common import execute
-from recon4d.stages.export_options import ExportOptions, check_options
+from recon4d.stages.common import execute, stage_key
+from recon4d.stages.export_options import OF_FORMATS, ExportOptions, check_options
 from recon4d.workspace import DONE_LIST, StagePart, StageRecord, Workspace
 
 __all__ = ["VERSION", "WRITERS", "ExportOptions", "check_options", "run"]
@@ -36,8 +39,12 @@ FOR_BLENDER = {"ply", "glb", "usd"}  # formats beside which the import script fo
 def run(workspace: Workspace, options: ExportOptions, progress: Progress | None = None) -> StageRecord:
     """Write the scene in the wanted formats. Raises OptionsError, MissingDependency, ExportError."""
     check_options(options)
-    reads = ("fuse", workspace.surface_unit(), "motion", "poses")
+    reads = units_read(workspace)
     return execute(workspace, "export", VERSION, options, reads, lambda part: _work(workspace, options, part), progress)
+
+
+def units_read(workspace: Workspace) -> tuple[str, ...]:
+    return "fuse", workspace.surface_unit(), "motion", "poses"
 
 
 def _work(workspace: Workspace, options: ExportOptions, part: StagePart) -> dict[str, object]:
@@ -49,14 +56,41 @@ def _work(workspace: Workspace, options: ExportOptions, part: StagePart) -> dict
     up = "as in the model, y roughly down" if options.up == "model" else options.up
     if options.up != "model" and delivery.scene.levelled_from_scene is None:
         up += " (up is not known: the cameras' mean stands in)"
-    for name in dict.fromkeys(options.to):
-        writer(name)(delivery)
+    made = {name: format_key(workspace, options, name) for name in dict.fromkeys(options.to)}
+    for name, key in made.items():
+        if not _taken_over(workspace, part, name, key):
+            writer(name)(delivery)
     if FOR_BLENDER & set(options.to):
         writer_at("recon4d.stages.export_blender:write_import_script")(delivery)
     files = _write_manifest(delivery, units, up)
     megabytes = sum((part.path / file).stat().st_size for file in files) / 1e6
     counts = {"frames": len(delivery.names), "files": len(files), "size_mb": round(megabytes, 1)}
-    return {"formats": list(dict.fromkeys(options.to)), "units": units, "up": up, **counts}
+    return {"formats": list(made), "units": units, "up": up, **counts, "made": made}
+
+
+def format_key(workspace: Workspace, options: ExportOptions, name: str) -> str:
+    """Hash of all that can change the files of one format; options of others, and which others there are, cannot."""
+    of_others = {
+        option.name: option.default
+        for option in dataclasses.fields(options)
+        if name not in option.metadata.get(OF_FORMATS, (name,))
+    }
+    alone = dataclasses.replace(options, to=(name,), **of_others)
+    inputs = {unit: workspace.need(unit, "export").key for unit in units_read(workspace)}
+    return stage_key(f"export/{name}", VERSION, alone, inputs)
+
+
+def _taken_over(workspace: Workspace, part: StagePart, name: str, key: str) -> bool:
+    """Whether the export before this one holds the same files of a format; they are linked to, not made again."""
+    from recon4d.stages.export_delivery import link_or_copy
+
+    before, folder = workspace.record("export"), workspace.unit_dir("export") / name
+    if before is None or before.summary.get("made", {}).get(name) != key or not folder.is_dir():
+        return False
+    shutil.rmtree(part.path / name, ignore_errors=True)
+    shutil.copytree(folder, part.path / name, copy_function=lambda old, new: link_or_copy(Path(old), Path(new)))
+    part.progress.say(f"  {name} is as it was")
+    return True
 
 
 def writer(name: str) -> object:

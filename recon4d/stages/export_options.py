@@ -12,6 +12,7 @@ from recon4d.scene.depth import Provenance
 
 Format = Literal["ply", "glb", "usd", "html", "colmap", "nerfstudio", "pcd", "las", "laz", "exr", "png", "tum", "kitti"]
 Layer = Literal["static", "moving"]
+OF_FORMATS = "of_formats"  # key of metadata of options that only these formats heed
 COMMAS = {"commas": True}  # metadata of options whose values may be typed with commas between them
 # Formats that need a package of an extra: module to import, and the extra's name.
 OPTIONAL: dict[str, tuple[str, str]] = {
@@ -50,16 +51,16 @@ class ExportOptions:
     play 50,000 moving and 500,000 background points."""
     max_static_points: int | None = None
     """The same for the background alone."""
-    shape: Literal["points", "quads", "meshes"] = "points"
+    shape: Literal["points", "quads", "meshes"] = field(default="points", metadata={OF_FORMATS: ("glb", "usd")})
     """What the GLB and USD scenes that play are made of: points, quads (each point a small square, for viewers that
     draw points too thin), or meshes."""
-    texture: bool = True
+    texture: bool = field(default=True, metadata={OF_FORMATS: ("glb", "usd")})
     """Meshes of single frames in GLB and USD wear the picture; otherwise they have a colour at each vertex."""
-    mesh_stride: int = 2
+    mesh_stride: int = field(default=2, metadata={OF_FORMATS: ("ply", "glb", "usd")})
     """Meshes of single frames have a vertex at every this many pixels."""
-    max_glb_frames: int = 150
+    max_glb_frames: int = field(default=150, metadata={OF_FORMATS: ("glb",)})
     """Upper bound of frames in the GLB that plays; they are thinned evenly."""
-    html_mb: float = 60.0
+    html_mb: float = field(default=60.0, metadata={OF_FORMATS: ("html",)})
     """Upper bound of the size of the player's file, megabytes; points are thinned to it, and that is said."""
 
 
