@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import io
 import json
 import logging
 import os
 import sys
-import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,9 +18,9 @@ import tyro
 
 from recon4d import pipeline
 from recon4d._version import __version__
+from recon4d.cli_parsing import default, joined, parse, peek, required, several_valued, without_inner_prefixes
 from recon4d.errors import OptionsError, Recon4dError
 from recon4d.progress import for_stream
-from recon4d.stages.common import flag
 from recon4d.stages.evaluate import EvaluateOptions
 from recon4d.stages.first_pass import UNIT as FIRST_PASS
 from recon4d.workspace import MARKER, Workspace
@@ -132,7 +130,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    scene = _peek(arguments, "--out")
+    scene = peek(arguments, "--out")
     reset = "--reset" in arguments
     options = pipeline.Options()
     if scene is not None and (Path(scene) / MARKER).is_file() and not reset:
@@ -143,23 +141,23 @@ def _run(arguments: list[str]) -> int:
             (
                 "input",
                 Annotated[Path | None, tyro.conf.Positional],
-                _default(
+                default(
                     None,
                     "Video, folder of pictures, or RGB-D recording; not needed for a scene that knows its own.",
                 ),
             ),
-            ("out", Path, _required("Scene folder, new or made by an earlier run.")),
-            ("until", STAGE_NAMES, _default("export", "Last stage to run.")),
+            ("out", Path, required("Scene folder, new or made by an earlier run.")),
+            ("until", STAGE_NAMES, default("export", "Last stage to run.")),
             (
                 "passes",
                 Literal[1, 2],
-                _default(
+                default(
                     2 if options.poses.second_pass else 1,
                     "2 finds what moves first, then walks the whole line with that left out of poses and background.",
                 ),
             ),
-            ("reset", bool, _default(False, "Forget the options the scene has recorded, return to the defaults.")),
-            *((name, kind, _default(getattr(options, name))) for name, kind in pipeline.OPTIONS.items()),
+            ("reset", bool, default(False, "Forget the options the scene has recorded, return to the defaults.")),
+            *((name, kind, default(getattr(options, name))) for name, kind in pipeline.OPTIONS.items()),
         ],
         frozen=True,
         kw_only=True,
@@ -167,8 +165,8 @@ def _run(arguments: list[str]) -> int:
     command.__doc__ = "Reconstruct a video, a folder of pictures, or an RGB-D recording."
     several = {}
     for stage, kind in pipeline.OPTIONS.items():
-        several |= _several_valued(stage, kind)
-    given = _parse(command, _joined(arguments, several), "recon4d run")
+        several |= several_valued(stage, kind)
+    given = parse(command, joined(arguments, several), "recon4d run")
     chosen = pipeline.Options(**{name: getattr(given, name) for name in pipeline.OPTIONS})
     with _recorded_options_count(options):
         workspace = pipeline.run(
@@ -192,16 +190,16 @@ def _stage(stage: str, arguments: list[str]) -> int:
     command = dataclasses.make_dataclass(
         stage.capitalize(),
         [
-            ("scene", Annotated[Path, tyro.conf.Positional], _required("Scene folder.")),
-            ("reset", bool, _default(False, "Return to the defaults of this stage.")),
-            ("options", tyro.conf.OmitArgPrefixes[kind], _default(options)),
+            ("scene", Annotated[Path, tyro.conf.Positional], required("Scene folder.")),
+            ("reset", bool, default(False, "Return to the defaults of this stage.")),
+            ("options", tyro.conf.OmitArgPrefixes[kind], default(options)),
         ],
         frozen=True,
     )
     command.__doc__ = f"Run the stage {stage} alone."
-    short = _without_inner_prefixes(arguments, kind)
-    several = {f"--{name.partition('.')[2]}": commas for name, commas in _several_valued(stage, kind).items()}
-    given = _parse(command, _joined(short, several), f"recon4d {stage}")
+    short = without_inner_prefixes(arguments, kind)
+    several = {f"--{name.partition('.')[2]}": commas for name, commas in several_valued(stage, kind).items()}
+    given = parse(command, joined(short, several), f"recon4d {stage}")
     workspace = Workspace(given.scene)
     with _recorded_options_count(options):
         pipeline.run_one(workspace, stage, given.options, for_stream(sys.stdout))
@@ -237,7 +235,7 @@ def _recorded_options_count(recorded: object) -> Iterator[None]:
 def _info(arguments: list[str]) -> int:
     from recon4d.view.info import scene_info
 
-    given = _parse(InfoCommand, arguments, "recon4d info")
+    given = parse(InfoCommand, arguments, "recon4d info")
     workspace = Workspace(given.scene)
     if given.json:
         units = [unit for stage in pipeline.LINE for unit in pipeline.units_of(workspace, stage)]
@@ -263,13 +261,13 @@ def _evaluate(arguments: list[str]) -> int:
     command = dataclasses.make_dataclass(
         "Evaluate",
         [
-            ("scene", Annotated[Path, tyro.conf.Positional], _required("Scene folder.")),
-            ("options", tyro.conf.OmitArgPrefixes[EvaluateOptions], _default(EvaluateOptions())),
+            ("scene", Annotated[Path, tyro.conf.Positional], required("Scene folder.")),
+            ("options", tyro.conf.OmitArgPrefixes[EvaluateOptions], default(EvaluateOptions())),
         ],
         frozen=True,
     )
     command.__doc__ = "Score a scene against ground truth."
-    given = _parse(command, arguments, "recon4d evaluate")
+    given = parse(command, arguments, "recon4d evaluate")
     workspace = Workspace(given.scene)
     stale = pipeline.stale_units(workspace)
     print(format_scores(evaluate(workspace, given.options, for_stream(sys.stdout), stale)))
@@ -279,7 +277,7 @@ def _evaluate(arguments: list[str]) -> int:
 def _demo(arguments: list[str]) -> int:
     from recon4d.stages.demo import run_demo
 
-    given = _parse(DemoCommand, arguments, "recon4d demo")
+    given = parse(DemoCommand, arguments, "recon4d demo")
     run_demo(given.out, given.frames, for_stream(sys.stdout))
     return 0
 
@@ -287,96 +285,7 @@ def _demo(arguments: list[str]) -> int:
 def _doctor(arguments: list[str]) -> int:
     from recon4d.doctor import examine
 
-    _parse(DoctorCommand, arguments, "recon4d doctor")
+    parse(DoctorCommand, arguments, "recon4d doctor")
     report, healthy = examine()
     print(report)
     return 0 if healthy else 1
-
-
-# -- parsing -------------------------------------------------------------------------------------------------------
-
-
-def _default(value: object, text: str | None = None) -> object:
-    """A dataclass field with a default (dataclass values are frozen, so one object may serve) and its help."""
-    metadata = {"help": text} if text else {}
-    return dataclasses.field(default_factory=lambda: value, metadata=metadata)
-
-
-def _required(text: str) -> object:
-    return dataclasses.field(metadata={"help": text})
-
-
-def _peek(arguments: list[str], flag: str) -> str | None:
-    """The value of a flag before parsing: the recorded options of that scene are the parser's defaults."""
-    for i, argument in enumerate(arguments):
-        if argument == flag and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.partition("=")[2]
-    return None
-
-
-def _several_valued(prefix: str, kind: type) -> dict[str, bool]:
-    """Flags that take several values, as `recon4d run` knows them, and whether commas may stand between these."""
-    found, hints = {}, typing.get_type_hints(kind)
-    for option in dataclasses.fields(kind):
-        hint = hints[option.name]
-        if dataclasses.is_dataclass(hint):
-            found |= _several_valued(option.name, hint)
-        elif any(typing.get_origin(each) is tuple for each in (hint, *typing.get_args(hint))):
-            found[flag(prefix, option.name)] = bool(option.metadata.get("commas"))
-    return found
-
-
-def _joined(arguments: list[str], several: dict[str, bool]) -> list[str]:
-    """Arguments in which a flag that takes several values stands once, with all of them; the parser takes the last."""
-    values: dict[str, list[str]] = {}
-    others: list[str] = []
-    into, commas = others, False
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        name = name.replace("_", "-")
-        if argument.startswith("-") and name in several:
-            into, commas = values.setdefault(name, []), several[name]
-            words = [value] if equals else []
-        else:
-            into, commas = (others, False) if argument.startswith("--") or argument == "-h" else (into, commas)
-            words = [argument]
-        into += [part for word in words for part in word.split(",") if part] if commas else words
-    return others + [word for name, found in values.items() for word in (name, *found)]
-
-
-def _without_inner_prefixes(arguments: list[str], kind: type) -> list[str]:
-    """``--metric.marker`` as ``--marker``, the form in which the verb of one stage knows options within options."""
-    inner = [f"--{name}." for name, hint in typing.get_type_hints(kind).items() if dataclasses.is_dataclass(hint)]
-    return [
-        next((f"--{argument[len(start) :]}" for start in inner if argument.startswith(start)), argument)
-        for argument in arguments
-    ]
-
-
-def _parse(command: type, arguments: list[str], program: str) -> object:
-    """Arguments as the command's dataclass. Raises OptionsError with one sentence; prints help where asked."""
-    captured = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(captured):
-            return tyro.cli(command, args=arguments, prog=program)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise OptionsError(_parser_sentence(captured.getvalue(), program)) from None
-
-
-def _parser_sentence(box: str, program: str) -> str:
-    """The parser's boxed message (drawn with lines or, on plain terminals, dashes) as one sentence."""
-    sections: list[list[str]] = [[]]
-    for line in box.splitlines()[1:]:  # the first is the box's title
-        text = line.strip(" │╭╮╰╯")
-        if not text.strip("─-"):
-            sections.append([])
-        else:
-            sections[-1].append(text)
-    said, *rest = [section for section in sections if section] or [["the options cannot be understood"]]
-    near = list(dict.fromkeys(line.split()[0] for section in rest for line in section if line.startswith("--")))
-    hint = f" (perhaps {' or '.join(near[:3])})" if near and "Unrecognized" in said[0] else ""
-    return f"{' '.join(said).rstrip('.')}{hint}: {program} --help lists all options"
