@@ -277,16 +277,6 @@ def test_formats_that_stay_as_they_were_are_not_made_again(tmp_path, monkeypatch
     assert len(read_cloud(export / "ply/static.ply")) == 5
 
 
-def test_scene_without_a_colmap_model_says_so(tmp_path):
-    import shutil
-
-    workspace = fabricate(tmp_path / "scene", frames=2)
-    shutil.rmtree(workspace.unit_dir("poses") / "sparse")
-    record = run(workspace, ExportOptions(to=("colmap", "tum")))
-    assert "no COLMAP model" in record.warnings[0]
-    assert not (workspace.root / "export/colmap").exists()
-
-
 def test_every_format_has_a_writer():
     assert set(get_args(Format)) == set(WRITERS) >= set(ExportOptions().to)
     assert all(callable(writer(name)) for name in WRITERS)

@@ -358,19 +358,16 @@ def test_a_wrong_focal_length_is_corrected(made, tmp_path):
 def test_exports_agree_on_corrected_cameras(made, tmp_path):
     import pycolmap
 
-    from recon4d.formats.colmap_model import with_cameras
-    from recon4d.poses.undistort import pinhole_model
+    from recon4d.formats.colmap_model import model_of, sparse_from_reconstruction
 
     files = {name: f"{name}.png" for name in made.trajectory.names}
-    model = pinhole_model(None, made.trajectory, dict.fromkeys(files, made.lens()), files)
     camera = made.scene.camera
     longer = replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy)
     poses = made.trajectory.cam_from_world
     moved = replace(
         made.trajectory, cameras=(longer,) * COUNT, cam_from_world=Rigid3(poses.rotation, poses.translation + 0.1)
     )
-    with_cameras(model, moved, np.zeros((0, 3)))
-    model.write(str(tmp_path))
+    model_of(sparse_from_reconstruction(pycolmap.Reconstruction()), moved, files).write(str(tmp_path))
     again = pycolmap.Reconstruction(str(tmp_path))
     for image in again.images.values():
         view = moved[image.name.removesuffix(".png")]

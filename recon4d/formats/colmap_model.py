@@ -67,28 +67,37 @@ def sparse_from_reconstruction(model: pycolmap.Reconstruction) -> SparseModel:
     )
 
 
-def with_cameras(model: pycolmap.Reconstruction, trajectory: Trajectory, points: np.ndarray) -> None:
-    """Give a model of pinholes other poses, lenses and points, in place.
+def model_of(sparse: SparseModel, trajectory: Trajectory, files: dict[str, str]) -> pycolmap.Reconstruction:
+    """A model of pinholes: one image per frame, and the points at least two of these images see, with their tracks.
 
     Args:
-        trajectory: images are matched by the stems of their names; others keep their pose.
-        points: (P, 3) in the order of `sparse_from_reconstruction`.
+        sparse: in the frame of ``trajectory``; what frames saw that are not in it does not count.
+        trajectory: cameras of the images.
+        files: name -> file name of its picture.
     """
     import pycolmap
 
-    by_name = {view.name: view for view in trajectory}
-    for image in model.images.values():
-        view = by_name.get(Path(image.name).stem)
-        if view is None or not image.has_pose:
-            continue
-        pose = view.cam_from_world
-        image.frame.set_cam_from_world(
-            image.camera_id, pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
-        )
-        camera = model.cameras[image.camera_id]
-        camera.focal_length_x, camera.focal_length_y = view.camera.fx, view.camera.fy
-    for number, point in zip(sorted(model.points3D), points):
-        model.points3D[number].xyz = point
+    out = pycolmap.Reconstruction()
+    camera_ids = {camera: number for number, camera in enumerate(dict.fromkeys(trajectory.cameras), start=1)}
+    for camera, number in camera_ids.items():
+        native = pycolmap.Camera.create_from_model_name(number, "PINHOLE", 1.0, camera.width, camera.height)
+        native.params = [camera.fx, camera.fy, camera.cx, camera.cy]
+        out.add_camera_with_trivial_rig(native)
+    nothing = np.zeros(0, dtype=np.int64)
+    seen = sum(np.bincount(sparse.rows.get(name, nothing), minlength=len(sparse)) for name in trajectory.names)
+    kept = np.asarray(seen) >= 2
+    tracks = {row: pycolmap.Track() for row in np.flatnonzero(kept).tolist()}
+    for number, view in enumerate(trajectory, start=1):
+        rows, pixels = sparse.rows.get(view.name, nothing), sparse.pixels.get(view.name, np.zeros((0, 2)))
+        of_kept = kept[rows]
+        image = pycolmap.Image(files[view.name], pixels[of_kept], camera_ids[view.camera], number)
+        out.add_image_with_trivial_frame(image, pycolmap.Rigid3d(view.cam_from_world.matrix[:3]))
+        for feature, row in enumerate(rows[of_kept].tolist()):
+            tracks[row].add_element(number, feature)
+    for row, track in tracks.items():
+        out.add_point3D(sparse.points[row], track, sparse.colors[row])
+    out.update_point_3d_errors()
+    return out
 
 
 def largest_angles_deg(points: np.ndarray, row: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -55,6 +55,11 @@ def write_kitti(path: Path, world_from_cam: Rigid3) -> None:
     path.write_text("".join(_numbers(matrix[:3].ravel()) for matrix in world_from_cam.matrix), encoding="utf-8")
 
 
+def write_times(path: Path, timestamps_s: np.ndarray) -> None:
+    """Write times (N,) seconds, one per line: KITTI's `times.txt`."""
+    path.write_text("".join(f"{time_s:.9f}\n" for time_s in timestamps_s), encoding="utf-8")
+
+
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.12g}" for value in values) + "\n"
 

@@ -120,7 +120,8 @@ def write_transforms(
     path: Path,
     trajectory: Trajectory,
     file_paths: dict[str, str],
-    extra: dict[str, dict[str, str]] | None = None,
+    extra: dict[str, dict[str, object]] | None = None,
+    head: dict[str, object] | None = None,
 ) -> None:
     """Write undistorted cameras and poses.
 
@@ -129,11 +130,12 @@ def write_transforms(
         trajectory: poses and cameras of the frames.
         file_paths: name -> path of its picture relative to the file's folder.
         extra: name -> further entries of the frame, such as ``depth_file_path``.
+        head: further entries of the file.
     """
     cameras = set(trajectory.cameras)
-    head: dict[str, object] = {"camera_model": "OPENCV"}
+    content: dict[str, object] = {"camera_model": "OPENCV"} | (head or {})
     if len(cameras) == 1:
-        head |= _camera_values(trajectory.cameras[0])
+        content |= _camera_values(trajectory.cameras[0])
     frames = []
     for view in trajectory:
         frame: dict[str, object] = {"file_path": file_paths[view.name]}
@@ -142,7 +144,7 @@ def write_transforms(
         opengl = view.cam_from_world.inverse().matrix @ OPENGL_FROM_OPENCV_CAMERA
         frame["transform_matrix"] = opengl.tolist()
         frames.append(frame | (extra or {}).get(view.name, {}))
-    path.write_text(json.dumps(head | {"frames": frames}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content | {"frames": frames}, indent=1) + "\n", encoding="utf-8")
 
 
 def _camera_values(camera: Camera) -> dict[str, object]:

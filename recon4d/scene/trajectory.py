@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -75,6 +75,22 @@ class Trajectory:
         except ValueError:
             raise KeyError(name) from None
         return View(name, float(self.timestamps_s[i]), self.cam_from_world[i], self.cameras[i], self.origin[i])
+
+    def part(self, names: Sequence[str]) -> Trajectory:
+        """The frames called ``names``, in that order. Raises KeyError."""
+        place = {name: row for row, name in enumerate(self.names)}
+        rows = np.array([place[name] for name in names], dtype=int)
+        return Trajectory(
+            names=tuple(names),
+            timestamps_s=self.timestamps_s[rows],
+            cam_from_world=self.cam_from_world[rows],
+            cameras=tuple(self.cameras[row] for row in rows),
+            origin=tuple(self.origin[row] for row in rows),
+        )
+
+    def without_interpolated(self) -> Trajectory:
+        """The frames whose pose was not guessed from those of their neighbours."""
+        return self.part([view.name for view in self if view.origin is not PoseOrigin.INTERPOLATED])
 
     @property
     def centres(self) -> np.ndarray:

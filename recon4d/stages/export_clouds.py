@@ -19,3 +19,35 @@ def write_ply(delivery: Delivery) -> None:
         columns, rows = surface.pixels.T
         colors = delivery.workspace.picture(name)[rows, columns]
         write_mesh(meshes / f"{name}.ply", TriMesh(surface.vertices, surface.faces, colors))
+
+
+def write_pcd(delivery: Delivery) -> None:
+    """`pcd/`: `static.pcd`, and `moving/NAME.pcd` with the frame's camera in a comment."""
+    from recon4d.formats import pcd
+
+    root, moving = delivery.folder("pcd"), delivery.folder("pcd", "moving")
+    pcd.write_pcd(root / "static.pcd", delivery.static())
+    for name in delivery.pending("pcd", "writing PCD"):
+        world_from_cam = delivery.trajectory[name].cam_from_world.inverse()
+        pcd.write_pcd(moving / f"{name}.pcd", delivery.moving(name), world_from_cam)
+
+
+def write_las(delivery: Delivery) -> None:
+    """`las/`: `static.las`, and `moving/NAME.las`; a point's GPS time is its frame's, the background's the first."""
+    _write_las(delivery, "las")
+
+
+def write_laz(delivery: Delivery) -> None:
+    """`laz/`: the same, packed."""
+    _write_las(delivery, "laz")
+
+
+def _write_las(delivery: Delivery, kind: str) -> None:
+    from recon4d.formats import las
+
+    root, moving = delivery.folder(kind), delivery.folder(kind, "moving")
+    first_s = float(delivery.trajectory.timestamps_s[0])
+    las.write_las(root / f"static.{kind}", delivery.static(), first_s, delivery.in_metres)
+    for name in delivery.pending(kind, f"writing {kind.upper()}"):
+        time_s = delivery.trajectory[name].timestamp_s
+        las.write_las(moving / f"{name}.{kind}", delivery.moving(name), time_s, delivery.in_metres)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -169,10 +169,10 @@ class Delivery:
         moves, ignored = self.workspace.motion(name).mask, self.workspace.ignored_by_user(name)
         return ~moves if ignored is None else ~moves & ~ignored
 
-    def link_pictures(self, folder: Path) -> dict[str, Path]:
-        """The undistorted pictures of the written frames in a folder, under their names; name -> path there."""
+    def link_pictures(self, folder: Path, names: Sequence[str] | None = None) -> dict[str, Path]:
+        """The undistorted pictures of the written (or these) frames in a folder, by file name; name -> path there."""
         linked = {}
-        for name in self.names:
+        for name in self.names if names is None else names:
             source = self.workspace.picture_path(name)
             linked[name] = folder / source.name
             link_or_copy(source, linked[name])
