@@ -30,6 +30,7 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d run INPUT --out SCENE    reconstruct a video, pictures or an RGB-D recording; again: goes on, or does nothing
   recon4d STAGE SCENE              one stage with its options: {", ".join(pipeline.BUILT)}
   recon4d info SCENE               what is done, with the key numbers
+  recon4d view SCENE               look around in all results in a browser, on this machine
   recon4d evaluate SCENE           scores against ground truth
   recon4d demo                     the whole line on a clip made on the spot, with its scores
   recon4d doctor                   what is installed, and how to get the rest
@@ -117,6 +118,7 @@ def _dispatch(arguments: list[str]) -> int:
         "evaluate": _evaluate,
         "demo": _demo,
         "doctor": _doctor,
+        "view": _view,
     }
     if verb in verbs:
         return verbs[verb](rest)
@@ -279,6 +281,24 @@ def _demo(arguments: list[str]) -> int:
 
     given = parse(DemoCommand, arguments, "recon4d demo")
     run_demo(given.out, given.frames, for_stream(sys.stdout))
+    return 0
+
+
+def _view(arguments: list[str]) -> int:
+    from recon4d.stages.view import ViewOptions, run_view
+
+    command = dataclasses.make_dataclass(
+        "View",
+        [
+            ("scene", Annotated[Path, tyro.conf.Positional], required("Scene folder.")),
+            ("options", tyro.conf.OmitArgPrefixes[ViewOptions], default(ViewOptions())),
+        ],
+        frozen=True,
+    )
+    command.__doc__ = "Look around in the results of all stages in a browser."
+    given = parse(command, arguments, "recon4d view")
+    workspace = Workspace(given.scene)
+    run_view(workspace, given.options, pipeline.stale_units(workspace))
     return 0
 
 
