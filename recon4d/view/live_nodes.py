@@ -1,0 +1,150 @@
+"""Our drawings as nodes of viser's scene; the only module that knows how viser draws."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon4d.formats.glb import Up, write_mesh
+from recon4d.scene.mesh import TriMesh
+from recon4d.view.live_drawings import Arrows, Drawing, Frusta, Grid, Lines, Points, Surface
+
+if TYPE_CHECKING:
+    import viser
+
+WIRE = (120, 200, 255)
+CELL, SECTION = (70, 72, 80), (104, 107, 118)
+
+
+class Nodes:
+    """One node per layer; what has not changed is not sent again."""
+
+    def __init__(self, server: viser.ViserServer) -> None:
+        self.server = server
+        self._drawn: dict[str, Drawing] = {}
+        self._handles: dict[str, list[viser.SceneNodeHandle]] = {}
+
+    def show(self, key: str, drawing: Drawing, point_scale: float) -> None:
+        """Show a drawing under a layer's key, instead of what was there."""
+        handles = self._handles.get(key)
+        if self._drawn.get(key) is not drawing or handles is None:
+            if isinstance(drawing, Points) and isinstance(self._drawn.get(key), Points) and handles:
+                # Two properties of one node: together, or the browser would see points without their colours.
+                with self.server.atomic():
+                    handles[0].points, handles[0].colors = drawing.points, drawing.colors
+            else:
+                for handle in handles or []:
+                    handle.remove()
+                handles = self._handles[key] = self._add(f"/{key.replace('/', ' ')}", drawing)
+            self._drawn[key] = drawing
+        for handle in handles:
+            if isinstance(drawing, Points):
+                handle.point_size = drawing.size * point_scale
+            if not handle.visible:
+                handle.visible = True
+
+    def hide(self, key: str) -> None:
+        for handle in self._handles.get(key, ()):
+            if handle.visible:
+                handle.visible = False
+
+    def _add(self, path: str, drawing: Drawing) -> list[viser.SceneNodeHandle]:
+        add = self.server.scene
+        if isinstance(drawing, Points):
+            return [
+                add.add_point_cloud(
+                    path,
+                    drawing.points,
+                    drawing.colors,
+                    point_size=drawing.size,
+                    point_shape="circle",
+                    point_shading="flat",
+                    precision="float32",
+                )
+            ]
+        if isinstance(drawing, Surface):
+            return self._add_surface(path, drawing)
+        if isinstance(drawing, Lines):
+            width = {"thickness": drawing.width_px, "thickness_units": "screen"}
+            return [add.add_line_segments(path, drawing.ends, drawing.color, **width)]
+        if isinstance(drawing, Arrows):
+            if not len(drawing.ends):
+                return []
+            w = drawing.width
+            sizes = {"shaft_radius": w, "head_radius": 2.5 * w, "head_length": 6 * w}
+            return [add.add_arrows(path, drawing.ends, drawing.color, **sizes)]
+        if isinstance(drawing, Grid):
+            return [self._add_grid(path, drawing)]
+        return self._add_frusta(path, drawing)
+
+    def _add_surface(self, path: str, drawing: Surface) -> list[viser.SceneNodeHandle]:
+        if not len(drawing.faces):
+            return []
+        if drawing.wire:
+            mesh = {"vertices": drawing.vertices, "faces": drawing.faces, "color": WIRE, "wireframe": True}
+            return [self.server.scene.add_mesh_simple(path, **mesh)]
+        # Only a GLB carries a colour per corner; unlit, so that colours are those of the pictures.
+        return [self.server.scene.add_glb(path, surface_glb(drawing), cast_shadow=False, receive_shadow=False)]
+
+    def _add_grid(self, path: str, drawing: Grid) -> viser.SceneNodeHandle:
+        return self.server.scene.add_grid(
+            path,
+            drawing.extent,
+            drawing.extent,
+            plane="xy",
+            cell_size=drawing.square,
+            section_size=5 * drawing.square,
+            cell_color=CELL,
+            section_color=SECTION,
+            position=drawing.centre,
+            shadow_opacity=0.0,
+        )
+
+    def _add_frusta(self, path: str, drawing: Frusta) -> list[viser.SceneNodeHandle]:
+        return [
+            self.server.scene.add_camera_frustum(
+                f"{path}/{one.name}",
+                one.fov_rad,
+                one.aspect,
+                scale=drawing.size,
+                thickness=drawing.width_px,
+                thickness_units="screen",
+                color=drawing.color,
+                image=one.picture,
+                format="jpeg",
+                jpeg_quality=80,
+                wxyz=one.quat_wxyz,
+                position=one.position,
+                cast_shadow=False,
+                receive_shadow=False,
+            )
+            for one in drawing.frusta
+        ]
+
+
+def surface_glb(drawing: Surface) -> bytes:
+    """A GLB with linear colours in the axes of the drawing: viser takes it as it is, without glTF's y-up."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "surface.glb"
+        write_mesh(path, TriMesh(drawing.vertices, drawing.faces, drawing.colors), Up.Y)
+        return path.read_bytes()
+
+
+def look_through(client: viser.ClientHandle, position: np.ndarray, quat_wxyz: np.ndarray, fov_rad: float) -> None:
+    """Put a browser's eye where a camera is; fov_rad is vertical, for a window at least as wide as the picture."""
+    with client.atomic():
+        client.camera.position = position
+        client.camera.wxyz = quat_wxyz
+        client.camera.fov = fov_rad
+
+
+def look_from(client: viser.ClientHandle, position: np.ndarray, look_at: np.ndarray, fov_rad: float) -> None:
+    """Put a browser's eye at a place, upright."""
+    with client.atomic():
+        client.camera.up_direction = (0.0, 0.0, 1.0)
+        client.camera.position = position
+        client.camera.look_at = look_at
+        client.camera.fov = fov_rad
