@@ -29,6 +29,9 @@ _EXPORTS = {
     "RefineOptions": "recon4d.stages.refine",
     "FuseOptions": "recon4d.stages.fuse",
     "ExportOptions": "recon4d.stages.export_options",
+    "Gates": "recon4d.evaluation.gates",
+    "check": "recon4d.stages.check",
+    "write_report": "recon4d.stages.report",
     "Workspace": "recon4d.workspace",
     "Recon4dError": "recon4d.errors",
 }

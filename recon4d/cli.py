@@ -31,6 +31,8 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d STAGE SCENE              one stage with its options: {", ".join(pipeline.BUILT)}
   recon4d info SCENE               what is done, with the key numbers
   recon4d view SCENE               look around in all results in a browser, on this machine
+  recon4d report SCENE             report.html, to look at, and report.json, made anew
+  recon4d check SCENE              quality gates for scripts: exit code 0 when all hold, 3 when one does not
   recon4d evaluate SCENE           scores against ground truth
   recon4d demo                     the whole line on a clip made on the spot, with its scores
   recon4d doctor                   what is installed, and how to get the rest
@@ -38,6 +40,7 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d VERB --help              all options of a verb
 """
 
+GATE_DOES_NOT_HOLD = 3  # exit code; 1 is an error, 2 what shells and parsers use for wrong usage
 STAGE_NAMES = Literal["frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export"]
 
 
@@ -62,12 +65,20 @@ class InfoCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportCommand:
+    """Make report.html and report.json of a scene from what is done so far; a run does so by itself."""
+
+    scene: tyro.conf.Positional[Path]
+    """Scene folder."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DoctorCommand:
     """Tell what is installed, and the exact line that installs the rest."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code: 0, or 1 with one sentence on stderr."""
+    """Run one verb; the exit code: 0, or 1 with one sentence on stderr, or 3 where a gate of `check` does not hold."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=os.environ.get("RECON4D_LOG", "WARNING"), format="%(name)s: %(message)s")
     # numba names every threading layer it passes over; the next one does the same work.
@@ -115,6 +126,8 @@ def _dispatch(arguments: list[str]) -> int:
     verbs: dict[str, Callable[[list[str]], int]] = {
         "run": _run,
         "info": _info,
+        "report": _report,
+        "check": _check,
         "evaluate": _evaluate,
         "demo": _demo,
         "doctor": _doctor,
@@ -254,6 +267,38 @@ def _info(arguments: list[str]) -> int:
             states[unit] = (workspace.record(unit), why_old.get(unit))
     print(scene_info(workspace, states))
     return 0
+
+
+def _report(arguments: list[str]) -> int:
+    from recon4d.stages.report import write_report
+
+    given = parse(ReportCommand, arguments, "recon4d report")
+    print(write_report(Workspace(given.scene), anew=True))
+    return 0
+
+
+def _check(arguments: list[str]) -> int:
+    from recon4d.evaluation.gates import Gates, gates_table
+    from recon4d.stages.check import check
+
+    command = dataclasses.make_dataclass(
+        "Check",
+        [
+            ("scene", Annotated[Path, tyro.conf.Positional], required("Scene folder.")),
+            ("gates", tyro.conf.OmitArgPrefixes[Gates], default(Gates())),
+            ("json", bool, default(False, "Print the results as JSON.")),
+        ],
+        frozen=True,
+    )
+    command.__doc__ = (
+        "Hold a scene against quality gates, for scripts: exit code 0 when all hold, 3 when one does not. Without a "
+        "gate: --min-registered 0.8 --max-reprojection-px 2 --max-align-residual 0.1 --max-held-out 0.1 "
+        "--min-coverage 0.5 --require-stages fuse --up-to-date, as far as the scene can have these numbers."
+    )
+    given = parse(command, joined(arguments, {"--require-stages": True}), "recon4d check")
+    results = check(given.scene, given.gates)
+    print(json.dumps([dataclasses.asdict(r) for r in results], indent=1) if given.json else gates_table(results))
+    return 0 if all(result.holds for result in results) else GATE_DOES_NOT_HOLD
 
 
 def _evaluate(arguments: list[str]) -> int:

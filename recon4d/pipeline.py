@@ -92,7 +92,7 @@ def run(
     workspace = Workspace.create(out)
     with workspace.lock():
         recording = resolve_source(workspace, source)
-        with recorded(workspace, options, recording):
+        with reported(workspace, progress), recorded(workspace, options, recording):
             if twice:
                 first_pass(workspace, options, recording, progress)
             _walk(workspace, stages, options, recording, progress)
@@ -143,7 +143,7 @@ def run_one(workspace: Workspace, stage: str, options: object, progress: Progres
     check_options(chosen, (stage,))
     with workspace.lock():
         source = resolve_source(workspace, None)
-        with recorded(workspace, chosen, source, forget_on=Recon4dError):
+        with reported(workspace, progress), recorded(workspace, chosen, source, forget_on=Recon4dError):
             announce(workspace, (stage,), chosen, source, progress)
             run_stage(workspace, stage, options, source, progress)
 
@@ -334,6 +334,15 @@ def _absolute_model(text: object) -> object:
     source, equals, model = text.rpartition("=") if isinstance(text, str) else ("", "", "")
     path = Path(model).expanduser()
     return f"{source}{equals}{path.resolve()}" if model and path.exists() else text
+
+
+@contextmanager
+def reported(workspace: Workspace, progress: Progress) -> Iterator[None]:
+    """Leave `report.html` and `report.json` behind; see `stages.report.reported`, which reads this module's tables."""
+    from recon4d.stages.report import reported as leave_report
+
+    with leave_report(workspace, progress):
+        yield
 
 
 @contextmanager

@@ -1,0 +1,238 @@
+"""What a report says of a scene, as plain values: the contents of `report.json`.
+
+The keys that are told in `report_facts` stay; ``format`` is raised when one changes its meaning. What is not known is
+None, never NaN or infinite. Records of earlier versions may lack numbers or have others: these are None too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from recon4d import pipeline
+from recon4d._version import __version__
+from recon4d.errors import Recon4dError
+from recon4d.stages.common import flag, options_as_json
+from recon4d.stages.first_pass import UNIT as FIRST_PASS
+from recon4d.stages.report_scene import scene_extent, walked_length
+from recon4d.stages.report_terms import Records, models_used, programs_used
+from recon4d.workspace import StageRecord, Workspace
+
+FORMAT = 1
+
+
+def report_facts(workspace: Workspace) -> dict[str, object]:
+    """All of `report.json` but ``key`` and ``written`` (`stages.report` adds these).
+
+    Returns:
+        - ``format``: 1; ``program``; ``scene``: name of the folder; ``complete``: all is done and up to date;
+          ``next``: the command that goes on, or None.
+        - ``input``: path, kind, source_frames, source_fps, width, height, fps, duration_s, shots, shot, stride.
+        - ``numbers``: see `_numbers`, and ``scale_how``: how the size in metres was found, or can be.
+        - ``stages``: a list in the order of the line with stage, unit (``depth/mvs``), state (``done``,
+          ``out of date``, ``not done``, ``not used``: done, but nothing reads it), why, key, version, inputs
+          (unit -> key), program, seconds, peak_memory_mb, warnings, summary (as the stage recorded it).
+        - ``warnings``: a list with unit and text.
+        - ``options``: a list with stage, flag, value, default, changed (from the default).
+        - ``models``, ``programs``: see `report_terms`.
+        - ``exports``: a list with format, folder, files, size_mb, open (the files to begin with).
+    """
+    stages = _stages(workspace)
+    records = {item["unit"]: workspace.record(item["unit"]) for item in stages if item["key"] is not None}
+    missing = [item["unit"] for item in stages if item["state"] in ("not done", "out of date")]
+    options, trouble = _options(workspace)
+    scale = _scale(workspace)
+    facts = {
+        "format": FORMAT,
+        "program": f"recon4d {__version__}",
+        "scene": workspace.root.resolve().name,
+        "complete": not missing,
+        "next": _next(workspace, records) if missing else None,
+        "input": _input(workspace, records),
+        "numbers": _numbers(workspace, records, scale),
+        "scale_how": scale.get("how"),
+        "stages": stages,
+        "warnings": [{"unit": item["unit"], "text": text} for item in stages for text in item["warnings"]] + trouble,
+        "options": options,
+        "models": models_used(records),
+        "programs": programs_used(records),
+        "exports": _exports(workspace),
+    }
+    return finite(facts)
+
+
+def finite(value: object) -> object:
+    """The same with None for numbers that are not finite, and texts for what JSON does not know."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
+
+
+# -- stages ----------------------------------------------------------------------------------------------------------
+
+
+def _stages(workspace: Workspace) -> list[dict[str, object]]:
+    idle = pipeline.idle_units(workspace)
+    stale = pipeline.stale_units(workspace)
+    items = []
+    for stage in pipeline.BUILT:
+        if stage == "poses" and workspace.record(FIRST_PASS) is not None and pipeline.walks_twice(workspace):
+            items.append(_stage(FIRST_PASS, workspace.record(FIRST_PASS), "done", None))
+        for unit in pipeline.units_of(workspace, stage) or [stage]:
+            record = workspace.record(unit)
+            state = "not done" if record is None else "out of date" if unit in stale else "done"
+            items.append(_stage(unit, record, state, stale.get(unit)))
+        if stage == "depth":
+            items += [_stage(unit, workspace.record(unit), "not used", why) for unit, why in idle.items()]
+    return items
+
+
+def _stage(unit: str, record: StageRecord | None, state: str, why: str | None) -> dict[str, object]:
+    item = {"stage": unit.partition("/")[0], "unit": unit, "state": state, "why": why}
+    told = ("key", "version", "inputs", "program", "seconds", "peak_memory_mb", "warnings", "summary")
+    values = {key: getattr(record, key) if record else None for key in told}
+    return item | values | {"warnings": list(record.warnings) if record else []}
+
+
+def _next(workspace: Workspace, records: Records) -> str:
+    try:
+        pipeline.resolve_source(workspace, None)
+    except Recon4dError:
+        return f"recon4d run INPUT --out {workspace.root}"
+    return f"recon4d run --out {workspace.root}"
+
+
+def _input(workspace: Workspace, records: Records) -> dict[str, object]:
+    try:
+        path = str(pipeline.resolve_source(workspace, None))
+    except Recon4dError:
+        path = None
+    told = ("kind", "source_frames", "source_fps", "width", "height", "fps", "duration_s", "shots", "shot", "stride")
+    return {"path": path} | {key: _pick(records, "frames", key) for key in told}
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _numbers(workspace: Workspace, records: Records, scale: dict[str, object]) -> dict[str, object]:
+    """The key numbers, None where they are not known.
+
+    Shares and relative errors are of one (0.05 is 5 %); lengths are in the unit that ``length_unit`` names.
+    """
+    interval = scale.get("interval_95")
+    low, high = interval if isinstance(interval, list) and len(interval) == 2 else (None, None)
+    metres = number(scale.get("metres_per_unit"))
+    known = None not in (number(low), number(high), metres)
+    frames, registered = (number(_pick(records, "poses", key)) for key in ("frames", "registered"))
+    seconds = [number(record.seconds) or 0 for record in records.values()]
+    memory = [number(record.peak_memory_mb) or 0 for record in records.values()]
+    refined = ("refine", "energy_left"), ("refine", "alike", "before"), ("refine", "alike", "after")
+    energy_left, before, after = (number(_pick(records, *path)) for path in refined)
+    return {
+        "frames": number(_pick(records, "frames", "frames")),
+        "registered": registered,
+        "registered_share": registered / frames if frames and registered is not None else None,
+        "reprojection_error_px": number(_pick(records, "poses", "reprojection_error_px")),
+        "points": number(_pick(records, "poses", "points")),
+        "focal_px": number(_pick(records, "poses", "focal_px")),
+        "align_residual": number(_pick(records, "align", "residual_median")),
+        "held_out_residual": number(_pick(records, "align", "held_out", "median")),
+        "held_out_residual_95": number(_pick(records, "align", "held_out", "percentile_95")),
+        "metres_per_unit": metres,
+        "interval_95": [low, high] if known else None,
+        "scale_interval_relative": (high - low) / (2 * metres) if known and metres else None,
+        "scale_source": scale.get("source"),
+        "moving_share": number(_pick(records, "motion", "moving_share")),
+        "objects": number(_pick(records, "motion", "objects")),
+        "refined": number(_pick(records, "refine", "refined")),
+        "energy_left": energy_left,
+        "energy_gain": None if energy_left is None else 1 - energy_left,
+        "zncc_before": before,
+        "zncc_after": after,
+        "zncc_gain": None if None in (before, after) else after - before,
+        "static_points": number(_pick(records, "fuse", "static_points")),
+        "static_triangles": number(_pick(records, "fuse", "static_triangles")),
+        "moving_points": number(_pick(records, "fuse", "moving_points")),
+        "coverage": number(_pick(records, "fuse", "coverage")),
+        "length_unit": "m" if metres else "units",
+        "extent": scene_extent(workspace, metres),
+        "path_length": walked_length(workspace, metres),
+        "warnings": sum(len(record.warnings) for record in records.values()) if records else None,
+        "seconds": round(sum(seconds), 2) if records else None,
+        "peak_memory_mb": max(memory) if records else None,
+        "export_mb": number(_pick(records, "export", "size_mb")),
+    }
+
+
+def number(value: object) -> float | int | None:
+    """A finite number, or None for anything else."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else None
+
+
+def _pick(records: Records, unit: str, *keys: str) -> object:
+    """What the summary of a unit has under these keys, or None."""
+    value: object = records[unit].summary if unit in records else None
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _scale(workspace: Workspace) -> dict[str, object]:
+    """`align/scale.json`; empty where there is none that can be read."""
+    try:
+        found = json.loads((workspace.unit_dir("align") / "scale.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# -- options and exports ---------------------------------------------------------------------------------------------
+
+
+def _options(workspace: Workspace) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """All options in force, and warnings where they cannot be read."""
+    try:
+        options = pipeline.recorded_options(workspace)
+    except Recon4dError as error:
+        return [], [{"unit": "options", "text": str(error)}]
+    return [
+        row for stage, kind in pipeline.OPTIONS.items() for row in _rows(stage, stage, getattr(options, stage), kind())
+    ], []
+
+
+def _rows(stage: str, prefix: str, options: object, defaults: object) -> list[dict[str, object]]:
+    values, usual, rows = options_as_json(options), options_as_json(defaults), []
+    for field in dataclasses.fields(options):
+        value, default = getattr(options, field.name), getattr(defaults, field.name)
+        if dataclasses.is_dataclass(value):
+            rows += _rows(stage, field.name, value, default)
+            continue
+        row = {"stage": stage, "flag": flag(prefix, field.name), "value": values[field.name]}
+        rows.append(row | {"default": usual[field.name], "changed": values[field.name] != usual[field.name]})
+    return rows
+
+
+def _exports(workspace: Workspace) -> list[dict[str, object]]:
+    if workspace.record("export") is None:
+        return []
+    root = workspace.unit_dir("export")
+    return [_export(workspace.root, folder) for folder in sorted(root.iterdir()) if folder.is_dir()]
+
+
+def _export(root: Path, folder: Path) -> dict[str, object]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    first = [path.relative_to(root).as_posix() for path in files if path.parent == folder]
+    return {
+        "format": folder.name,
+        "folder": folder.relative_to(root).as_posix(),
+        "files": len(files),
+        "size_mb": round(sum(path.stat().st_size for path in files) / 1e6, 2),
+        "open": first[:4],
+    }
