@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ from recon4d.formats.las import coordinate_step, write_las
 from recon4d.scene.cloud import PointCloud
 
 # Table 16: point data record format 7, then our extra bytes.
+FIELDS = ["x", "y", "z", "intensity", "returns", "flags", "classification", "user", "angle", "source", "gps_time", "red", "green", "blue"]
 ROW = np.dtype(
-    [("x", "<i4"), ("y", "<i4"), ("z", "<i4"), ("intensity", "<u2"), ("returns", "u1"), ("flags", "u1")]
-    + [("classification", "u1"), ("user", "u1"), ("angle", "<i2"), ("source", "<u2"), ("gps_time", "<f8")]
-    + [("red", "<u2"), ("green", "<u2"), ("blue", "<u2")]
-    + [("confidence", "<f4"), ("provenance", "u1"), ("object_id", "<u2")]
-)
+    {
+        "names": [*FIELDS, "confidence", "provenance", "object_id"],
+        "formats": ["i4", "i4", "i4", "u2", "u1", "u1", "u1", "u1", "i2", "u2", "f8", "u2", "u2", "u2", "f4", "u1", "u2"],
+    }
+).newbyteorder("<")
 
 
 @dataclass
@@ -92,7 +92,7 @@ def parse(path: Path) -> Las:
 def some_cloud(count: int = 200) -> PointCloud:
     rng = np.random.default_rng(5)
     return PointCloud(
-        points=rng.uniform(-4, 9, size=(count, 3)) + [500, -20, 3],
+        points=rng.uniform(-4, 9, size=(count, 3)) + np.array([500, -20, 3]),
         colors=np.concatenate([[[0, 128, 255]], rng.integers(0, 256, (count - 1, 3))]) if count else np.zeros((0, 3)),
         confidence=rng.uniform(size=count),
         provenance=rng.integers(0, 5, count),
