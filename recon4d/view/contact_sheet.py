@@ -57,7 +57,7 @@ def contact_sheet(
         picture = resized(workspace.picture(name), cell)
         tag(picture, f"{name}   {trajectory[name].timestamp_s:.2f} s")
         shown = colorize_depth(depths[name], depths[name] > 0, near, far)
-        cells = [picture, resized(_with_cuts(shown, workspace.depth_mesh(name)), cell)]
+        cells = [picture, resized(with_cuts(shown, workspace.depth_mesh(name)), cell)]
         if truth:
             cells.append(resized(colorize_depth(true_depths[name], true_depths[name] > 0, near, far), cell))
         seen = _seen_points(workspace, trajectory[name])
@@ -152,7 +152,7 @@ def _only(trajectory: Trajectory, name: str) -> Trajectory:
     )
 
 
-def _with_cuts(colors: np.ndarray, mesh: DepthMesh) -> np.ndarray:
+def with_cuts(colors: np.ndarray, mesh: DepthMesh) -> np.ndarray:
     """Darken pixels of the surface that are not joined to their right or lower neighbour."""
     whole_right, whole_down = mesh.join_right.copy(), mesh.join_down.copy()
     whole_right[:, -1] = whole_down[-1] = True  # the border of the picture is no cut

@@ -17,6 +17,7 @@ from recon4d.view.report_parts import (
     percent,
     table,
     tag,
+    with_flags,
 )
 from recon4d.view.report_pictures import Gallery
 from recon4d.view.report_sections import Facts, Page, sections
@@ -174,8 +175,8 @@ def _what_next(page: Page, stopped: str | None) -> Html | None:
         return None
     items = ([f"The last run stopped: {stopped}"] if stopped else []) + old
     items += [f"not done yet: {', '.join(missing)}"] if missing else []
-    go_on = tag("p", "Next: ", tag("code", facts["next"])) if facts["next"] else None
-    return tag("div", tag("b", "What is missing"), listed(items), go_on, class_="note")
+    go_on = tag("p", "Next: ", tag("code", facts["next"]), class_="next") if facts["next"] else None
+    return tag("div", tag("b", "What is missing"), listed(map(with_flags, items)), go_on, class_="note")
 
 
 def _warnings(page: Page) -> Html | None:
@@ -184,7 +185,7 @@ def _warnings(page: Page) -> Html | None:
         by_unit.setdefault(warning["unit"], []).append(_unprefixed(warning["text"], warning["unit"]))
     if not by_unit:
         return None
-    groups = [part for unit, texts in by_unit.items() for part in (tag("b", unit), listed(texts))]
+    groups = [part for unit, texts in by_unit.items() for part in (tag("b", unit), listed(map(with_flags, texts)))]
     return tag("div", *groups, class_="note", id="warnings")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+FLAG = r"(--[a-z](?:[\w.-]*\w)?)"
 VOID = ("img", "meta", "br", "line", "rect", "circle", "polyline", "path")  # written without an end
 
 
@@ -61,6 +63,11 @@ def fold(title: str, *body: object) -> Html:
 
 def listed(items: Iterable[object]) -> Html:
     return tag("ul", *(tag("li", item) for item in items))
+
+
+def with_flags(text: str) -> Html:
+    """Plain text in which options as they are typed, and nothing else, look like code."""
+    return joined(tag("code", part) if part.startswith("--") else part for part in re.split(FLAG, text))
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

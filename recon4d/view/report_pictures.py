@@ -16,6 +16,7 @@ from recon4d.scene.trajectory import Trajectory
 from recon4d.scene.transforms import Rigid3
 from recon4d.view.alignment_page import diverging
 from recon4d.view.cloud_view import view_cloud
+from recon4d.view.contact_sheet import with_cuts
 from recon4d.view.depth_colors import colorize_depth, depth_bar, depth_range
 from recon4d.view.depth_nearness import depth_scale
 from recon4d.view.depth_preview import SHEET, colored
@@ -187,7 +188,7 @@ def _metres(workspace: Workspace) -> float | None:
 def _comparisons(workspace: Workspace, gallery: Gallery, sources: Sequence[str]) -> None:
     """Some frames' depth as the source gave it, aligned, refined, and what refinement changed."""
     names = spread(workspace.trajectory().names, COMPARED_FRAMES + 2)[1:-1] or list(workspace.trajectory().names[:1])
-    refined = workspace.record("refine") is not None
+    cut, refined = (workspace.record(unit) is not None for unit in ("mesh", "refine"))
     for name in names:
         picture = _small(workspace.picture(name))
         size, shots = picture.shape[1::-1], [Shot("the frame", (picture,))]
@@ -200,6 +201,10 @@ def _comparisons(workspace: Workspace, gallery: Gallery, sources: Sequence[str])
             continue
         near_far = depth_range([aligned.depth[aligned.valid]])
         shots.append(Shot("aligned to the structure", (resized(_colors(aligned, near_far), size),)))
+        if cut:
+            mesh = workspace.depth_mesh(name, "mesh")
+            surface = with_cuts(_colors(mesh.surface, near_far), mesh)
+            shots.append(Shot("as a surface, dark where it is cut", (resized(surface, size),)))
         if refined:
             after = workspace.depth_mesh(name, "refine").surface
             shots.append(Shot("refined", (resized(_colors(after, near_far), size),)))

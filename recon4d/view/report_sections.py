@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from recon4d.view.report_charts import height_over_time, way_from_above
-from recon4d.view.report_parts import Html, counted, joined, listed, megabytes, percent, table, tag
+from recon4d.view.report_parts import Html, counted, joined, listed, megabytes, percent, table, tag, with_flags
 from recon4d.view.report_pictures import Gallery, Shot
 
 Facts = Mapping[str, object]
@@ -57,7 +57,7 @@ class Page:
         units = [item["unit"] for item in self.facts["stages"] if item["stage"] == key and item["unit"] in self.said]
         lines = [tag("p", self.said[unit], class_="key") for unit in units]
         failed = [
-            tag("div", tag("p", f"A picture is missing here: {text}"), class_="note")
+            tag("div", tag("p", "A picture is missing here: ", with_flags(text)), class_="note")
             for text in self.gallery.troubles.get(key, ())
         ]
         look_at = tag("p", look, class_="look")
@@ -135,7 +135,7 @@ def _size(page: Page) -> Html:
     if numbers["metres_per_unit"] is None:
         how = page.facts["scale_how"]
         text = f"The size in metres is not known{f' ({how})' if how else ''}."
-        return tag("div", tag("p", text), class_="note", id="size")
+        return tag("div", tag("p", with_flags(text)), class_="note", id="size")
     text = f"One unit of the scene is {numbers['metres_per_unit']:.4g} m"
     if numbers["interval_95"]:
         low, high = numbers["interval_95"]
@@ -188,8 +188,7 @@ def _fuse(page: Page, title: str) -> Html:
         page.wide("fuse/turntable.png", "the background from all sides"),
     ]
     shown = [item for item in pages if item is not None]
-    gap = tag("p") if first else None
-    return page.section("fuse", title, look, first, gap, rest, *shown)
+    return page.section("fuse", title, look, first, rest, *shown)
 
 
 def _export(page: Page, title: str) -> Html:

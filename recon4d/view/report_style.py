@@ -17,6 +17,8 @@ h3{font-size:1.02rem;margin:26px 0 8px}
 p{margin:0 0 12px;max-width:76ch}
 a{color:var(--blue)}
 code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
+p code,li code{white-space:nowrap}
+.next code{white-space:normal}
 .sub{color:var(--faint);overflow-wrap:anywhere}
 .lead{font-size:1.12rem;margin:14px 0 18px}
 .key{color:var(--faint);font-size:.9rem;overflow-wrap:anywhere;max-width:none}
@@ -41,6 +43,7 @@ figure img{display:block;width:100%;height:auto}
 figcaption{padding:7px 12px 9px;font-size:.86rem;line-height:1.4}
 .wide{overflow-x:auto;margin:0 0 14px}
 .wide img{min-width:680px}
+.mid img{min-width:0}
 .wide figcaption{position:sticky;left:0}
 .grid{display:grid;gap:10px;margin:0 0 14px;grid-template-columns:repeat(auto-fill,minmax(250px,1fr))}
 .grid.two{grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr))}
@@ -51,12 +54,13 @@ figcaption{padding:7px 12px 9px;font-size:.86rem;line-height:1.4}
 figure.chart{background:var(--card);color:var(--faint);border:1px solid var(--line)}
 svg{display:block;width:100%;height:auto}
 svg text{font:13px system-ui,sans-serif;fill:var(--faint)}
+section>figure{margin-bottom:14px}
 .scroll{overflow-x:auto;margin:0 0 14px}
 table{border-collapse:collapse;font-size:.92rem;width:100%}
 th{text-align:left;color:var(--faint);font-weight:600;font-size:.84rem;white-space:nowrap}
 th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 td:first-child{white-space:nowrap;overflow-wrap:normal}
-.bars td:nth-child(2),.bars td:nth-child(4){width:30%;min-width:90px;vertical-align:middle}
+.bars td:nth-child(2),.bars td:nth-child(4){width:32%;min-width:34px;vertical-align:middle}
 .bars td:nth-child(3),.bars td:nth-child(5){white-space:nowrap}
 .meter{display:block;height:11px;border-radius:3px;background:var(--bar);min-width:2px;print-color-adjust:exact;
 -webkit-print-color-adjust:exact}
@@ -71,7 +75,7 @@ footer{color:var(--faint);font-size:.86rem;padding-top:18px;padding-bottom:40px}
 .tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}.tile{padding:9px 11px}.tile b{font-size:1.1rem}
 .grid{grid-template-columns:repeat(2,minmax(0,1fr));gap:6px}.grid.two{grid-template-columns:minmax(0,1fr)}
 .grid.small{grid-template-columns:repeat(2,minmax(0,1fr))}figcaption{font-size:.78rem;padding:5px 8px 7px}
-.badge{margin-left:0}}
+.badge{margin-left:0}th,td{padding-right:8px}.bars{font-size:.8rem}}
 @media print{:root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--faint:#444;--line:#ccc;--accent:#8a4208;
 --bar:#d98a3d;--good:#1c5c36;--bad:#8c1d18;--warm:#fff;--warmline:#999;--blue:#1d4f8c}
 body{font-size:10.5pt}nav{display:none}section{break-inside:auto;padding-top:16px}h2,h3{break-after:avoid}
