@@ -16,13 +16,20 @@ from recon4d.formats.las import coordinate_step, write_las
 from recon4d.scene.cloud import PointCloud
 
 # Table 16: point data record format 7, then our extra bytes.
-FIELDS = ["x", "y", "z", "intensity", "returns", "flags", "classification", "user", "angle", "source", "gps_time", "red", "green", "blue"]
 ROW = np.dtype(
-    {
-        "names": [*FIELDS, "confidence", "provenance", "object_id"],
-        "formats": ["i4", "i4", "i4", "u2", "u1", "u1", "u1", "u1", "i2", "u2", "f8", "u2", "u2", "u2", "f4", "u1", "u2"],
-    }
-).newbyteorder("<")
+    [
+        *((name, "<i4") for name in ("x", "y", "z")),
+        ("intensity", "<u2"),
+        *((name, "u1") for name in ("returns", "flags", "classification", "user")),
+        ("angle", "<i2"),
+        ("source", "<u2"),
+        ("gps_time", "<f8"),
+        *((name, "<u2") for name in ("red", "green", "blue")),
+        ("confidence", "<f4"),
+        ("provenance", "u1"),
+        ("object_id", "<u2"),
+    ]
+)
 
 
 @dataclass
