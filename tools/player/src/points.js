@@ -1,0 +1,129 @@
+// Clouds on the graphics card: 12 bytes a point, unfolded and painted by the shader.
+import { BufferAttribute, BufferGeometry, GLSL3, Points, RawShaderMaterial, Vector3 } from "three";
+
+const VERTEX = `
+precision highp float;
+precision highp int;
+in vec4 position; // cells of the grid; w = provenance + 8 * width code
+in vec4 paint; // red, green, blue, confidence
+uniform mat4 modelViewMatrix, projectionMatrix;
+uniform vec3 low;
+uniform float cell, size, grow, pixels, threshold, widthUnit, least, most;
+uniform int origins, look;
+uniform vec3 originColors[5];
+out vec3 color;
+out float wide;
+
+vec3 trust(float t) { // from blue through green to yellow
+  vec3 a = vec3(0.27, 0.25, 0.60), b = vec3(0.13, 0.62, 0.55), c = vec3(0.98, 0.88, 0.25);
+  return t < 0.5 ? mix(a, b, 2.0 * t) : mix(b, c, 2.0 * t - 1.0);
+}
+
+void main() {
+  int w = int(position.w + 0.5);
+  int origin = min(w & 7, 4);
+  float code = float(w >> 3);
+  if (paint.a < threshold - 0.001 || ((origins >> origin) & 1) == 0) {
+    gl_Position = vec4(0.0, 0.0, -2.0, 1.0); // before the near plane
+    gl_PointSize = 0.0;
+    return;
+  }
+  vec4 place = modelViewMatrix * vec4(low + cell * position.xyz, 1.0);
+  gl_Position = projectionMatrix * place;
+  float width = code > 0.0 ? widthUnit * exp2((code - 1.0) / 4.0) : 0.0;
+  wide = clamp(size * grow * width * pixels / max(-place.z, 1e-9), least * max(size, 0.5), most);
+  gl_PointSize = wide;
+  color = look == 1 ? trust(paint.a) : look == 2 ? originColors[origin] : paint.rgb;
+}`;
+
+const FRAGMENT = `
+precision highp float;
+in vec3 color;
+in float wide;
+out vec4 pixel;
+void main() {
+  vec2 d = gl_PointCoord - 0.5;
+  if (wide > 3.0 && dot(d, d) > 0.25) discard; // small ones stay squares: there is no round shape to see
+  pixel = vec4(color, 1.0);
+}`;
+
+export const LOOKS = ["picture", "confidence", "provenance"];
+export const ORIGINS = [
+  { name: "measured", color: "#4fa3d1" },
+  { name: "network shape fitted to structure", color: "#e3a34a" },
+  { name: "seen in another frame", color: "#6fbf73" },
+  { name: "completed", color: "#b784c9" },
+  { name: "generated", color: "#d9616b" },
+];
+
+function rgb(text) {
+  return new Vector3(...[1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16) / 255));
+}
+
+/** What all clouds share: how points look and which are shown. */
+export function sharedUniforms(widthUnit) {
+  return {
+    size: { value: 1 },
+    pixels: { value: 1 }, // on the screen, of length 1 at depth 1
+    threshold: { value: 0 },
+    widthUnit: { value: 1.3 * widthUnit }, // discs a little wider than the spacing leave no gaps
+    least: { value: 1.5 },
+    most: { value: 64 },
+    origins: { value: 31 },
+    look: { value: 0 },
+    originColors: { value: ORIGINS.map(({ color }) => rgb(color)) },
+  };
+}
+
+export class Cloud {
+  constructor({ count, low, step, cells, paint }, shared) {
+    this.data = { count, low, step, cells, paint };
+    const geometry = new BufferGeometry();
+    geometry.setAttribute("position", new BufferAttribute(cells, 4));
+    geometry.setAttribute("paint", new BufferAttribute(paint, 4, true));
+    this.grow = { value: 1 };
+    const material = new RawShaderMaterial({
+      glslVersion: GLSL3,
+      vertexShader: VERTEX,
+      fragmentShader: FRAGMENT,
+      uniforms: { ...shared, low: { value: new Vector3(...low) }, cell: { value: step }, grow: this.grow },
+    });
+    this.object = new Points(geometry, material);
+    this.object.frustumCulled = false; // its bounds are not in the attribute
+    this.object.visible = count > 0;
+  }
+
+  dispose() {
+    this.object.removeFromParent();
+    this.object.geometry.dispose();
+    this.object.material.dispose();
+  }
+}
+
+/**
+ * The point of some clouds that lies under a place on the screen: the one nearest to it among those in front.
+ * matrix: clip from world (elements, column by column); x, y: clip coordinates; radius: of the search, clip units of
+ * width and height. Returns [x, y, z] or null.
+ */
+export function pick(clouds, matrix, x, y, radius, { threshold, origins }) {
+  const m = matrix;
+  let found = null;
+  for (const { count, low, step, cells, paint } of clouds) {
+    for (let i = 0; i < 4 * count; i += 4) {
+      if (paint[i + 3] / 255 < threshold - 0.001 || !((origins >> Math.min(cells[i + 3] & 7, 4)) & 1)) continue;
+      const px = low[0] + step * cells[i];
+      const py = low[1] + step * cells[i + 1];
+      const pz = low[2] + step * cells[i + 2];
+      const w = m[3] * px + m[7] * py + m[11] * pz + m[15];
+      if (w <= 0) continue;
+      const dx = ((m[0] * px + m[4] * py + m[8] * pz + m[12]) / w - x) / radius[0];
+      const dy = ((m[1] * px + m[5] * py + m[9] * pz + m[13]) / w - y) / radius[1];
+      const off = dx * dx + dy * dy;
+      if (off > 1) continue;
+      // A point at the rim of the search counts as 6 % farther: the front surface wins, there the nearest to the click.
+      const cost = w * (1 + 0.06 * off);
+      if (!found || cost < found.cost) found = { cost, point: [px, py, pz] };
+    }
+  }
+  return found && found.point;
+}
