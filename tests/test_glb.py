@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from recon4d.errors import ExportError
-from recon4d.formats.glb import Up, linear_from_srgb_uint16, write_cloud_sequence, write_mesh, write_textured_mesh
+from recon4d.formats.glb import NothingToShow, Up, write_sequence, write_shape
+from recon4d.formats.linear_light import linear_from_srgb, linear_from_srgb_uint16
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import TriMesh
+from recon4d.scene.shapes import PictureMesh, PointSquares
 
 DTYPES = {5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
@@ -83,7 +85,7 @@ def test_linear_colours_come_back_exactly():
 
 
 def test_exactly_one_frame_is_shown_at_any_time(tmp_path):
-    write_cloud_sequence(tmp_path / "scene.glb", list(CLOUDS), TIMES_S, CLOUDS.__getitem__)
+    write_sequence(tmp_path / "scene.glb", list(CLOUDS), TIMES_S, CLOUDS.__getitem__)
     glb = Glb(tmp_path / "scene.glb")
     animation = glb.json["animations"][0]
     keys = {}
@@ -107,54 +109,113 @@ def test_exactly_one_frame_is_shown_at_any_time(tmp_path):
 
 
 def test_a_viewer_that_does_not_play_shows_the_background_and_the_first_frame(tmp_path):
-    write_cloud_sequence(tmp_path / "scene.glb", list(CLOUDS), TIMES_S, CLOUDS.__getitem__, some_cloud(7))
+    write_sequence(tmp_path / "scene.glb", list(CLOUDS), TIMES_S, CLOUDS.__getitem__, some_cloud(7))
     glb = Glb(tmp_path / "scene.glb")
-    scales = {node["name"]: node.get("scale", [1, 1, 1])[0] for node in glb.json["nodes"]}
+    nodes = [node for node in glb.json["nodes"] if not node["name"].endswith(" points")]
+    scales = {node["name"]: node.get("scale", [1, 1, 1])[0] for node in nodes}
     assert scales == {"scene": 1, "static": 1, "000000": 1, "000003": 0, "000006": 0}
 
 
-@pytest.mark.parametrize("quantised", [False, True])
-def test_trimesh_finds_points_in_place_and_colours_linear(tmp_path, quantised):
+def test_trimesh_finds_points_in_place_and_colours_linear(tmp_path):
     trimesh = pytest.importorskip("trimesh")
     path, static = tmp_path / "scene.glb", some_cloud(200, 9)
-    write_cloud_sequence(path, list(CLOUDS), TIMES_S, CLOUDS.__getitem__, static, quantised=quantised)
+    write_sequence(path, list(CLOUDS), TIMES_S, CLOUDS.__getitem__, static)
     scene = trimesh.load(path)
-    turn, geometry = scene.graph["static points" if quantised else "static"]
+    turn, geometry = scene.graph["static points"]
     seen = trimesh.transform_points(scene.geometry[geometry].vertices, turn)
     x, y, z = static.points.T
-    tolerance = np.ptp(static.points) / 65534 if quantised else 1e-6
-    np.testing.assert_allclose(seen, np.stack([x, z, -y], axis=-1), atol=tolerance)
-    stored = Glb(path).array(Glb(path).primitive(0)["attributes"]["COLOR_0"])
+    half_step = np.ptp(static.points, axis=0).max() / 65534 / 2
+    np.testing.assert_allclose(seen, np.stack([x, z, -y], axis=-1), atol=1.01 * half_step + 1e-6)
+    glb = Glb(path)
+    stored = glb.array(glb.primitive(0)["attributes"]["COLOR_0"])
     np.testing.assert_array_equal(stored[:, :3], linear_from_srgb_uint16(static.colors))
-    assert ("KHR_mesh_quantization" in Glb(path).json.get("extensionsRequired", [])) == quantised
+    assert glb.json["extensionsRequired"] == ["KHR_mesh_quantization"]
 
 
-def test_quantised_positions_take_two_bytes(tmp_path):
-    for quantised in (False, True):
-        write_cloud_sequence(
-            tmp_path / f"{quantised}.glb", ["0"], [0.0], {"0": some_cloud(1000)}.get, None, quantised=quantised
-        )
-    sizes = [(tmp_path / f"{quantised}.glb").stat().st_size for quantised in (False, True)]
-    assert sizes[0] - sizes[1] == pytest.approx(4000, abs=300)  # 12 + 8 against (6 padded to 8) + 8 bytes per point
+def test_a_point_takes_sixteen_bytes(tmp_path):
+    for count in (1000, 3000):
+        write_sequence(tmp_path / f"{count}.glb", ["0"], [0.0], {"0": some_cloud(count)}.get)
+    sizes = [(tmp_path / f"{count}.glb").stat().st_size for count in (1000, 3000)]
+    assert (sizes[1] - sizes[0]) / 2000 == pytest.approx(16, abs=0.05)
+
+
+@pytest.mark.parametrize("points", [[[1.5, -2, 3]], [[1, 2, 3], [1, 2, 7]]])
+def test_points_without_extent_along_an_axis_stay_in_place(tmp_path, points):
+    trimesh = pytest.importorskip("trimesh")
+    cloud = PointCloud(points, np.zeros((len(points), 3)))
+    write_shape(tmp_path / "one.glb", cloud, Up.Y)
+    scene = trimesh.load(tmp_path / "one.glb")
+    turn, geometry = scene.graph["one points"]
+    seen = trimesh.transform_points(scene.geometry[geometry].vertices, turn)
+    np.testing.assert_allclose(seen, points, atol=1e-4)
+
+
+def some_squares(count: int, seed: int = 0) -> PointSquares:
+    cloud = some_cloud(count, seed)
+    around = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * 0.05
+    return PointSquares(cloud, cloud.points[:, None] + around)
+
+
+def test_squares_are_two_triangles_in_trimesh_and_open3d(tmp_path):
+    trimesh, o3d = pytest.importorskip("trimesh"), pytest.importorskip("open3d")
+    squares = some_squares(50)
+    write_shape(tmp_path / "squares.glb", squares, Up.Y)
+    mesh = trimesh.load(tmp_path / "squares.glb").to_geometry()
+    assert mesh.area == pytest.approx(50 * 0.1**2, rel=1e-4)
+    np.testing.assert_allclose(mesh.vertices.reshape(-1, 4, 3).mean(axis=1), squares.cloud.points, atol=1e-6)
+    assert (mesh.face_normals[:, 2] > 0.999).all()  # counter-clockwise from outside
+    seen = o3d.io.read_triangle_mesh(str(tmp_path / "squares.glb"))
+    corners = np.asarray(seen.vertices)[np.asarray(seen.triangles)]
+    np.testing.assert_allclose(corners, squares.mesh().vertices[squares.mesh().faces], atol=1e-6)
+    colors = linear_from_srgb(np.repeat(squares.cloud.colors, 2, axis=0))
+    np.testing.assert_allclose(np.asarray(seen.vertex_colors)[np.asarray(seen.triangles)[:, 0]], colors, atol=1e-4)
+
+
+def test_the_pattern_of_squares_stands_in_the_file_once(tmp_path):
+    frames = {name: some_squares(count) for name, count in (("a", 300), ("b", 200), ("c", 250))}
+    write_sequence(tmp_path / "s.glb", list(frames), [0.0, 1.0, 2.0], frames.get, some_squares(400, 1))
+    glb = Glb(tmp_path / "s.glb")
+    views = set()
+    for mesh, count in enumerate((400, 300, 200, 250)):
+        index = glb.primitive(mesh)["indices"]
+        np.testing.assert_array_equal(glb.array(index)[:, 0], some_squares(count).mesh().faces.ravel())
+        views.add(glb.json["accessors"][index]["bufferView"])
+    assert len(views) == 1
+
+
+def test_meshes_that_differ_do_not_share_corners(tmp_path):
+    frames = {"a": TRIANGLE, "b": TriMesh(TRIANGLE.vertices, [[0, 2, 1]], TRIANGLE.colors)}
+    write_sequence(tmp_path / "s.glb", list(frames), [0.0, 1.0], frames.get)
+    glb = Glb(tmp_path / "s.glb")
+    for mesh, corners in enumerate(([0, 1, 2], [0, 2, 1])):
+        np.testing.assert_array_equal(glb.array(glb.primitive(mesh)["indices"])[:, 0], corners)
+
+
+def test_large_meshes_have_wide_corners(tmp_path):
+    vertices = np.random.default_rng(0).normal(size=(70_000, 3))
+    faces = [[0, 65_535, 69_999], [1, 2, 3]]
+    write_shape(tmp_path / "m.glb", TriMesh(vertices, faces, np.zeros((70_000, 3))))
+    glb = Glb(tmp_path / "m.glb")
+    np.testing.assert_array_equal(glb.array(glb.primitive(0)["indices"])[:, 0], np.ravel(faces))
 
 
 def test_empty_frames_show_nothing_and_one_frame_needs_no_animation(tmp_path):
     empty = PointCloud.concatenate([])
-    write_cloud_sequence(tmp_path / "a.glb", ["a", "b"], [0.0, 1.0], {"a": CLOUDS["000000"], "b": empty}.get)
-    assert [node["name"] for node in Glb(tmp_path / "a.glb").json["nodes"]] == ["scene", "a"]
+    write_sequence(tmp_path / "a.glb", ["a", "b"], [0.0, 1.0], {"a": CLOUDS["000000"], "b": empty}.get)
+    assert [node["name"] for node in Glb(tmp_path / "a.glb").json["nodes"]] == ["scene", "a points", "a"]
     first = {"a": empty, "b": CLOUDS["000000"], "c": empty}
-    write_cloud_sequence(tmp_path / "b.glb", list(first), [0.0, 1.0, 3.0], first.get, CLOUDS["000003"])
+    write_sequence(tmp_path / "b.glb", list(first), [0.0, 1.0, 3.0], first.get, CLOUDS["000003"])
     glb = Glb(tmp_path / "b.glb")
-    assert [node["name"] for node in glb.json["nodes"]] == ["scene", "static", "b"]
+    assert [node["name"] for node in glb.json["nodes"]] == ["scene", "static points", "static", "b points", "b"]
     (sampler,) = glb.json["animations"][0]["samplers"]
     np.testing.assert_array_equal(glb.array(sampler["input"])[:, 0], [0, 1, 3, 4.5])  # as long as the clip
     np.testing.assert_array_equal(glb.array(sampler["output"])[:, 0], [0, 1, 0, 0])
-    write_cloud_sequence(tmp_path / "none.glb", ["a", "c"], [0.0, 1.0], first.get, CLOUDS["000003"])
+    write_sequence(tmp_path / "none.glb", ["a", "c"], [0.0, 1.0], first.get, CLOUDS["000003"])
     assert "animations" not in Glb(tmp_path / "none.glb").json
     trimesh = pytest.importorskip("trimesh")
-    for name, nodes in (("none.glb", ["static"]), ("b.glb", ["b", "static"])):
+    for name, nodes in (("none.glb", ["static points"]), ("b.glb", ["b points", "static points"])):
         assert sorted(trimesh.load(tmp_path / name).graph.nodes_geometry) == nodes
-    write_cloud_sequence(tmp_path / "one.glb", ["a"], [3.0], {"a": CLOUDS["000000"]}.get)
+    write_sequence(tmp_path / "one.glb", ["a"], [3.0], {"a": CLOUDS["000000"]}.get)
     assert "animations" not in Glb(tmp_path / "one.glb").json
     assert Glb(tmp_path / "one.glb").node("a")["scale"] == [1, 1, 1]
 
@@ -170,7 +231,7 @@ def test_up_turns_are_proper_rotations_to_y_up():
 
 def test_mesh_in_trimesh_and_open3d(tmp_path):
     trimesh, o3d = pytest.importorskip("trimesh"), pytest.importorskip("open3d")
-    write_mesh(tmp_path / "mesh.glb", TRIANGLE)
+    write_shape(tmp_path / "mesh.glb", TRIANGLE)
     expected = [[0, 0, 0], [1, 0, 0], [0, 0.5, -1]]
     np.testing.assert_allclose(trimesh.load(tmp_path / "mesh.glb").to_geometry().vertices, expected, atol=1e-6)
     seen = o3d.io.read_triangle_mesh(str(tmp_path / "mesh.glb"))
@@ -185,7 +246,8 @@ def test_textured_mesh_embeds_the_picture_as_it_is(tmp_path, suffix):
     picture = tmp_path / f"picture{suffix}"
     cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (21, 30, 3), dtype=np.uint8))
     uv = np.array([[0.5 / 30, 0.5 / 21], [1, 0], [0, 1]])
-    write_textured_mesh(tmp_path / "tex.glb", TRIANGLE.vertices, TRIANGLE.faces, uv, picture, Up.MINUS_Y)
+    worn = PictureMesh(TRIANGLE.vertices, TRIANGLE.faces, uv, picture)
+    write_shape(tmp_path / "tex.glb", worn, Up.MINUS_Y)
     glb = Glb(tmp_path / "tex.glb")
     view = glb.json["bufferViews"][glb.json["images"][0]["bufferView"]]
     assert glb.binary[view["byteOffset"] :][: view["byteLength"]] == picture.read_bytes()
@@ -198,17 +260,22 @@ def test_textured_mesh_embeds_the_picture_as_it_is(tmp_path, suffix):
 
 def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path):
     with pytest.raises(ExportError, match="do not increase"):
-        write_cloud_sequence(tmp_path / "x.glb", ["a", "b"], [1.0, 1.0], CLOUDS.get)
-    with pytest.raises(ExportError, match="no triangles"):
-        write_mesh(tmp_path / "x.glb", TriMesh(TRIANGLE.vertices, np.zeros((0, 3)), TRIANGLE.colors))
+        write_sequence(tmp_path / "x.glb", ["a", "b"], [1.0, 1.0], CLOUDS.get)
+    for nothing in (TriMesh(TRIANGLE.vertices, np.zeros((0, 3)), TRIANGLE.colors), PointCloud.concatenate([])):
+        with pytest.raises(ExportError, match="no points or triangles"):
+            write_shape(tmp_path / "x.glb", nothing)
+        with pytest.raises(NothingToShow, match="would show nothing"):
+            write_sequence(tmp_path / "x.glb", ["a"], [0.0], {"a": nothing}.get, nothing)
     bad = PointCloud([[0, np.nan, 0]], [[1, 2, 3]])
     with pytest.raises(ExportError, match="not finite"):
-        write_cloud_sequence(tmp_path / "x.glb", ["a"], [0.0], {"a": bad}.get)
+        write_sequence(tmp_path / "x.glb", ["a"], [0.0], {"a": bad}.get)
+    with pytest.raises(ExportError, match="not finite"):
+        write_shape(tmp_path / "x.glb", TriMesh([[0, 0, np.inf], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], np.zeros((3, 3))))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_past_four_gigabytes_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("recon4d.formats.glb.GLB_LIMIT", 1000)
+    monkeypatch.setattr("recon4d.formats.glb_file.GLB_LIMIT", 1000)
     with pytest.raises(ExportError, match="lower --max-points"):
-        write_cloud_sequence(tmp_path / "x.glb", list(CLOUDS), TIMES_S, CLOUDS.get)
+        write_sequence(tmp_path / "x.glb", list(CLOUDS), TIMES_S, CLOUDS.get)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Export to GLB: one file that plays, and meshes with the picture on them."""
+"""Export to GLB: one file that plays, and files of single frames: what moves, and the whole surface."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon4d.scene.scene4d import UpAxis
-from recon4d.stages.export_delivery import PLAYED_POINTS, PLAYED_STATIC_POINTS, Delivery
+from recon4d.stages.export_delivery import Delivery
 
 if TYPE_CHECKING:
-    from recon4d.formats.glb import Up
-    from recon4d.scene.cloud import PointCloud
+    from recon4d.formats.glb import Shape, Up
 
 
 def write_glb(delivery: Delivery) -> None:
-    """`glb/`: `scene.glb`, which plays, the background's mesh, and a mesh of each frame."""
-    from recon4d.formats.glb import write_mesh
+    """`glb/`: `scene.glb`, which plays, the background's mesh, and of each frame what moves and its whole surface."""
+    from recon4d.stages.export_shapes import frame_surface, moving_shape
 
     root = delivery.folder("glb")
-    mesh = delivery.static_mesh()
-    if len(mesh.faces):
-        write_mesh(root / "static_mesh.glb", mesh, data_axes(delivery))
     if not delivery.part.is_done("glb scene"):
+        _write_if_any(root / "static_mesh.glb", delivery.static_mesh(), delivery)
         _write_playing_glb(delivery, root / "scene.glb")
         delivery.part.mark_done("glb scene")
-    folder = delivery.folder("glb", "meshes")
+    moving, meshes, texture = (
+        delivery.folder("glb", "moving"),
+        delivery.folder("glb", "meshes"),
+        delivery.options.texture,
+    )
     for name in delivery.pending("glb", "writing GLB"):
-        _write_picture_mesh(delivery, name, folder)
+        _write_if_any(moving / f"{name}.glb", moving_shape(delivery, name, texture), delivery)
+        _write_if_any(meshes / f"{name}.glb", frame_surface(delivery, name, None, texture), delivery)
 
 
 def data_axes(delivery: Delivery) -> Up:
@@ -38,8 +40,17 @@ def data_axes(delivery: Delivery) -> Up:
     return {UpAxis.Z: Up.Z, UpAxis.Y: Up.Y, UpAxis.MODEL: Up.MINUS_Y}[delivery.up]
 
 
+def _write_if_any(path: Path, shape: Shape, delivery: Delivery) -> None:
+    """A file of one shape; a shape without a point or triangle has no file."""
+    from recon4d.formats.glb import is_empty, write_shape
+
+    if not is_empty(shape):
+        write_shape(path, shape, data_axes(delivery))
+
+
 def _write_playing_glb(delivery: Delivery, path: Path) -> None:
-    from recon4d.formats.glb import write_cloud_sequence
+    from recon4d.formats.glb import NothingToShow, write_sequence
+    from recon4d.stages.export_shapes import moving_shape, static_shape
 
     options, names, starts_s = delivery.options, np.array(delivery.names), delivery.starts_s
     if len(names) > options.max_glb_frames:
@@ -48,20 +59,12 @@ def _write_playing_glb(delivery: Delivery, path: Path) -> None:
         names, starts_s = names[chosen], starts_s[chosen]
     with delivery.part.progress.bar("writing scene.glb", len(names)) as bar:
 
-        def next_cloud(name: str) -> PointCloud:
+        def next_shape(name: str) -> Shape:
             bar.advance()
-            return delivery.moving(name, PLAYED_POINTS)
+            return moving_shape(delivery, name, options.texture)
 
-        static = delivery.static(PLAYED_STATIC_POINTS)
-        write_cloud_sequence(path, names.tolist(), starts_s, next_cloud, static, data_axes(delivery))
-
-
-def _write_picture_mesh(delivery: Delivery, name: str, folder: Path) -> None:
-    """Mesh of one frame that wears its picture; a frame without a triangle has no file."""
-    from recon4d.formats.glb import write_textured_mesh
-
-    surface, camera = delivery.surface(name), delivery.scene.trajectory[name].camera
-    if len(surface.faces):
-        uv = (surface.pixels + 0.5) / [camera.width, camera.height]
-        picture = delivery.workspace.picture_path(name)
-        write_textured_mesh(folder / f"{name}.glb", surface.vertices, surface.faces, uv, picture, data_axes(delivery))
+        try:
+            static = static_shape(delivery)
+            write_sequence(path, names.tolist(), starts_s, next_shape, static, data_axes(delivery))
+        except NothingToShow:
+            delivery.part.warn("scene.glb is not written: what was chosen has no background, and nothing moves in it")
