@@ -20,6 +20,9 @@ def models_used(records: Records) -> list[dict[str, object]]:
     for unit, record in records.items():
         if unit.startswith("depth/"):
             found += _depth_models(unit, record.summary)
+            if unit == "depth/precomputed" and not record.summary.get("sensor"):
+                file = Path(str(record.options.get("path") or "depth")).name
+                found.append(_entry(unit, "depth made elsewhere", {"model": file, "licence": "that of what made it"}))
         elif unit == "motion":
             for role in ("flow", "segmentation"):
                 path = record.options.get(role)

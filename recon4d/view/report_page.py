@@ -298,7 +298,7 @@ def _licences(facts: Facts) -> list[Html]:
     if models:
         out.append(table(("model", "licence", "commercial use", "terms"), models))
     else:
-        out.append(tag("p", "No network has run: nothing but the programs below made this.", class_="key"))
+        out.append(tag("p", "No network has run: only the programs below made this.", class_="key"))
     programs = [(p["program"], p["version"] or "not installed now", p["licence"]) for p in facts["programs"]]
     title = f"{counted(len(programs), 'program')} of others did part of the work"
     return [*out, fold(title, table(("program", "version installed", "licence"), programs))] if programs else out

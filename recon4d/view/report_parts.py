@@ -74,7 +74,10 @@ def with_flags(text: str) -> Html:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    """``97.0 %``; small shares keep two digits that say something."""
+    if share is None:
+        return "–"
+    return f"{100 * share:.2g} %" if 0 < abs(share) < 0.001 else f"{100 * share:.{digits}f} %"
 
 
 def counted(count: float, noun: str) -> str:

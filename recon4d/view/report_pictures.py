@@ -26,7 +26,8 @@ from recon4d.view.report_charts import Way
 from recon4d.workspace import Workspace
 
 CONTACT_FRAMES, COMPARED_FRAMES, MASKED_FRAMES, MOMENTS = 12, 2, 4, 5
-CLOUD_SIZE, WIDEST = (1000, 620), 1800
+CLOUD_SIZE, WIDEST = (900, 560), 1800
+MOVING_POINTS = 20_000  # of one moment; more change nothing one can see at this size
 BAR_SIZE = (520, 34)
 CHANGE = 0.10  # relative change of depth that gets the full colour
 
@@ -287,12 +288,18 @@ def _clouds(workspace: Workspace, gallery: Gallery) -> None:
     """The background from behind and above, and with what moves at some moments."""
     scene = workspace.scene()
     up = _level(workspace, scene.trajectory)[0].rotation[2]
-    background = "the background, and the way of the camera"
+    background, static = "the background, and the way of the camera", scene.static
     for caption, elevation_deg in ((background, 25.0), ("the same from above", 75.0)):
-        picture = view_cloud(scene.static, scene.trajectory, CLOUD_SIZE, 0.0, elevation_deg, up)
+        picture = view_cloud(static, scene.trajectory, CLOUD_SIZE, 0.0, elevation_deg, up)
         gallery.clouds.append(Shot(caption, (picture,)))
-    moving = [workspace.moving_cloud(name) for name in spread(scene.names, MOMENTS)]
+    moving = [_thinned(workspace.moving_cloud(name), MOVING_POINTS) for name in spread(scene.names, MOMENTS)]
     if any(len(cloud) for cloud in moving):
-        together = PointCloud.concatenate([scene.static, *moving])
+        together = PointCloud.concatenate([static, *moving])
         caption = f"the background with what moves, at {len(moving)} moments at once"
         gallery.clouds.append(Shot(caption, (view_cloud(together, scene.trajectory, CLOUD_SIZE, 0.0, 25.0, up),)))
+
+
+def _thinned(cloud: PointCloud, most: int) -> PointCloud:
+    if len(cloud) <= most:
+        return cloud
+    return cloud[np.sort(np.random.default_rng(0).permutation(len(cloud))[:most])]

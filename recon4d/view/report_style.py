@@ -46,7 +46,7 @@ figcaption{padding:7px 12px 9px;font-size:.86rem;line-height:1.4}
 .mid img{min-width:0}
 .wide figcaption{position:sticky;left:0}
 .grid{display:grid;gap:10px;margin:0 0 14px;grid-template-columns:repeat(auto-fill,minmax(250px,1fr))}
-.grid.two{grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr))}
+.grid.two{grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr))}
 .grid.small{grid-template-columns:repeat(auto-fit,minmax(175px,1fr))}
 .pair img+img{border-top:1px solid #18191d}
 .mid{max-width:900px}
