@@ -10,7 +10,7 @@ VERSION = re.search(r'"(.+)"', (HERE / "recon4d" / "_version.py").read_text(enco
 
 # nvdiffrast (CUDA only, research licence) is on no package index: tools and third_party/README.md say how to get it.
 EXTRAS = {
-    "exr": ["OpenEXR>=3.2"],
+    "exr": ["OpenEXR>=3.3"],
     "usd": ["usd-core>=24.11"],
     "las": ["laspy[lazrs]>=2.5"],
     "viewer": ["viser>=1.0"],
@@ -24,7 +24,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.6",
         "plyfile>=1.0",
-        "OpenEXR>=3.2",
+        "OpenEXR>=3.3",
         "usd-core>=24.11",
         "laspy[lazrs]>=2.5",
         "viser>=1.0",
