@@ -66,7 +66,7 @@ td:first-child{white-space:nowrap;overflow-wrap:normal}
 -webkit-print-color-adjust:exact}
 .meter.mem{background:var(--blue)}
 tr.changed td{font-weight:650}
-.mark{color:var(--accent);font-weight:650}
+.mark{color:var(--accent);font-weight:650;white-space:nowrap}
 details{margin:6px 0 14px}
 summary{cursor:pointer;color:var(--blue);font-size:.95rem;padding:2px 0}
 details[open]>summary{margin-bottom:8px}
