@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import socket
 import time
 import webbrowser
@@ -61,7 +62,9 @@ def start_view(workspace: Workspace, options: ViewOptions, stale: Mapping[str, s
     from recon4d.view.live import LiveView
 
     about = about_scene(scene, stale or {})  # before the server stands: what is damaged is said in the terminal
-    server = viser.ViserServer(options.host, free_port(options.host, options.port), label="recon4d", verbose=False)
+    port = free_port(options.host, options.port)
+    with contextlib.redirect_stdout(io.StringIO()):  # viser prints its own greeting
+        server = viser.ViserServer(options.host, port, label="recon4d", verbose=False)
     # Viser can lend the page to the internet through a server of its makers; no browser may ask for that here.
     server.request_share_url = lambda verbose=True: None
     view = LiveView(server, scene, about)
@@ -87,6 +90,8 @@ def run_view(
     """Serve until Ctrl-C. Raises as `start_view`."""
     view = start_view(workspace, options, stale)
     port = view.server.get_port()
+    # A library that reads models has SIGTERM print its stack, and a shell may start us deaf to Ctrl-C.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if options.port is None and port != DEFAULT_PORT:
             say(f"port {DEFAULT_PORT} is taken, {port} is used")
@@ -103,6 +108,8 @@ def run_view(
     finally:
         with contextlib.redirect_stdout(io.StringIO()):  # viser prints when it ends
             view.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if view.failure is not None:
         raise view.failure
 

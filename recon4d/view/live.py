@@ -16,7 +16,7 @@ from recon4d.view.live_builds import frustum
 from recon4d.view.live_clock import FrameClock
 from recon4d.view.live_colors import mode_of
 from recon4d.view.live_nodes import Nodes, look_from, look_through
-from recon4d.view.live_panel import SPEEDS, Panel
+from recon4d.view.live_panel import SPEEDS, THROUGH, Panel
 from recon4d.view.live_scene import RAW, LiveScene
 from recon4d.view.live_wish import Wish
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 AHEAD = 8  # frames that are made ready
 OVERVIEW_FOV = np.radians(60.0)
 IDLE_S = 3600.0
-PICTURE_WIDTH = 480  # pixels, of the picture in the panel
 
 
 class LiveView:
@@ -41,10 +40,10 @@ class LiveView:
         self._asked = threading.Event()
         self._stopping = False
         self._shown: Wish | None = None
-        self._picture: tuple[str, ...] | None = None
         self.failure: BaseException | None = None
         server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
         server.gui.set_panel_label("recon4d")
+        server.gui.main_panel.dock_right()  # beside the view, not over it
         server.scene.set_up_direction("+z")
         server.scene.configure_default_lights(enabled=True, cast_shadow=False)
         self._set_initial_eye()
@@ -72,7 +71,7 @@ class LiveView:
         end_s = time.monotonic() + timeout_s
         while self._shown != self.panel.wish:
             if time.monotonic() > end_s or not self.running:
-                raise TimeoutError(f"the viewer did not draw within {timeout_s} s")
+                raise TimeoutError(f"the viewer did not draw within {timeout_s} s") from self.failure
             time.sleep(0.01)
         return self._shown
 
@@ -80,14 +79,14 @@ class LiveView:
 
     def _connect(self) -> None:
         panel = self.panel
-        panel.play.on_click(lambda _: self._toggle_play())
+        panel.play.on_click(lambda _: self.toggle_play())
         panel.speed.on_update(lambda _: self._set_speed())
         panel.slider.on_update(lambda event: self._seek() if event.client_id is not None else None)
-        panel.through.on_click(lambda event: self._look_through([event.client]))
+        panel.eye.on_click(self._move_eye)
         panel.follow.on_update(lambda _: self._follow())
-        panel.overview.on_click(lambda event: look_from(event.client, *self._overview(), OVERVIEW_FOV))
 
-    def _toggle_play(self) -> None:
+    def toggle_play(self) -> None:
+        """Begin or stop to go on in time."""
         now_s = time.monotonic()
         if self.clock.playing:
             self.clock.pause(now_s)
@@ -106,7 +105,7 @@ class LiveView:
 
     def show_frame(self, row: int) -> None:
         """Go to a frame by its place in the clip, as if a person had moved the slider."""
-        self.panel.slider.value = row
+        self.panel.frame = row
         self._seek()
 
     # -- eyes ------------------------------------------------------------------------------------------------------
@@ -123,6 +122,12 @@ class LiveView:
         first.position, first.look_at = eye
         first.up, first.fov = (0.0, 0.0, 1.0), OVERVIEW_FOV
         first.near, first.far = 0.002 * self.scene.size, 200.0 * self.scene.size
+
+    def _move_eye(self, event: viser.GuiEvent) -> None:
+        if event.target.value == THROUGH:
+            self._look_through([event.client])
+        else:
+            look_from(event.client, *self._overview(), OVERVIEW_FOV)
 
     def _follow(self) -> None:
         if self.panel.follow.value:
@@ -144,7 +149,7 @@ class LiveView:
             while not self._stopping:
                 self._asked.clear()  # before looking: what is asked for while this draws is seen the next time
                 if self.clock.playing and (row := self.clock.frame(time.monotonic())) != self.panel.frame:
-                    self.panel.slider.value = row
+                    self.panel.frame = row
                 wish = self.panel.wish
                 if wish != self._shown:
                     self._draw(wish)
@@ -175,16 +180,11 @@ class LiveView:
 
     def _draw_picture(self, wish: Wish) -> str | None:
         """Send the picture in the panel if it has changed; why not, where it cannot be had."""
-        stage = self._stage_for_picture(wish)
-        if self._picture == (wish.frame, wish.picture, stage):
-            return None
         try:
-            picture = mode_of(wish.picture).grid(self.scene, stage, wish.frame)
+            picture = mode_of(wish.picture).grid(self.scene, self._stage_for_picture(wish), wish.frame)
         except Recon4dError as error:
             return str(error)
-        step = max(1, picture.shape[1] // PICTURE_WIDTH)
-        self.panel.show_picture(picture[::step, ::step])
-        self._picture = (wish.frame, wish.picture, stage)
+        self.panel.show_picture(picture)
         return None
 
     def _stage_for_picture(self, wish: Wish) -> str:

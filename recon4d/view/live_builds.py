@@ -19,10 +19,11 @@ from recon4d.view.live_scene import LiveScene
 from recon4d.view.live_wish import Wish
 
 PATH, BEFORE, NOW, FLOW = (255, 170, 40), (110, 150, 235), (255, 235, 120), (255, 240, 90)
-MOST_FRUSTA = 60
+MOST_FRUSTA = 30
 THUMBNAIL = 96  # pixels across
 FRUSTUM_SHARE = 0.03  # of the size of the scene
 MOST_ARROWS = 400
+WIRE_CORNERS = 10_000  # of a frame's mesh: more edges are one bright patch
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
@@ -46,8 +47,11 @@ def frames_together(names: tuple[str, ...], frame: str, count: int) -> list[str]
 
 
 def pixel_spacing(camera: Camera, depth: float, share: float) -> float:
-    """How far apart pixels lie on a surface facing the camera when ``share`` of them is drawn, unit of the depth."""
-    return depth / camera.fx / np.sqrt(share)
+    """How far apart pixels lie on a surface facing the camera when ``share`` of them is drawn, unit of the depth.
+
+    A random choice leaves larger gaps than a regular one: about half as large again.
+    """
+    return depth / camera.fx / np.sqrt(share) * (1.0 if share == 1 else 1.5)
 
 
 def frustum(name: str, cam_from_shown: Rigid3, camera: Camera, picture: np.ndarray | None) -> Frustum:
@@ -88,7 +92,7 @@ def sparse_points(scene: LiveScene, wish: Wish) -> Points:
     """The points of structure from motion."""
     sparse = scene.sparse()
     rows = chosen_rows(len(sparse), scene.max_points)
-    return Points(scene.shown(sparse.points[rows]), sparse.colors[rows], 0.006 * scene.size)
+    return Points(scene.shown(sparse.points[rows]), sparse.colors[rows], 0.003 * scene.size)
 
 
 def cameras(scene: LiveScene, wish: Wish) -> Frusta:
@@ -99,7 +103,7 @@ def cameras(scene: LiveScene, wish: Wish) -> Frusta:
 
 def camera_now(scene: LiveScene, wish: Wish) -> Frusta:
     """The camera of the frame, larger."""
-    return Frusta(_frusta(scene, scene.trajectory, [wish.frame], True), NOW, 2 * FRUSTUM_SHARE * scene.size, 3.0)
+    return Frusta(_frusta(scene, scene.trajectory, [wish.frame], True), NOW, 1.5 * FRUSTUM_SHARE * scene.size, 3.0)
 
 
 def camera_path(scene: LiveScene, wish: Wish) -> Lines:
@@ -135,9 +139,9 @@ def frame_cloud(scene: LiveScene, stage: str, name: str, colors: str, most: int)
     y, x = np.divmod(rows, view.camera.width)
     z = found.depth.ravel()[rows].astype(np.float64)
     in_cam = view.camera.rays_at(x + 0.5, y + 0.5) * z[:, None]
-    typical = float(np.median(z)) * scene.shown_from_scene.scale if len(z) else 1.0
+    typical = float(np.quantile(z, 0.75)) * scene.shown_from_scene.scale if len(z) else 1.0
     points = scene.shown(view.cam_from_world.inverse() @ in_cam)
-    return Points(points, mode.grid(scene, stage, name)[y, x], 1.3 * pixel_spacing(view.camera, typical, share))
+    return Points(points, mode.grid(scene, stage, name)[y, x], pixel_spacing(view.camera, typical, share))
 
 
 def depth_cloud(stage: str) -> Callable[[LiveScene, Wish], Points]:
@@ -157,7 +161,8 @@ def frame_mesh(scene: LiveScene, wish: Wish) -> Surface:
     """The surface of the frame, cut at silhouettes, thinned to the most points."""
     mode = mode_of(wish.colors)
     mesh, view = scene.mesh(wish.frame), scene.trajectory[wish.frame]
-    stride = max(1, int(np.ceil(np.sqrt(mesh.surface.valid.sum() / scene.max_points))))
+    most = min(scene.max_points, WIRE_CORNERS) if wish.wire else scene.max_points
+    stride = max(1, int(np.ceil(np.sqrt(mesh.surface.valid.sum() / most))))
     surface = free_surface(mesh, view, stride)
     x, y = surface.pixels.T
     colors = mode.grid(scene, "refine" if scene.refined else "align", wish.frame)[y, x]
@@ -182,7 +187,7 @@ def _fused(scene: LiveScene, cloud: PointCloud, wish: Wish, share: float) -> Poi
     """Points as wide as the voxels they come from, wider where only a share of them is drawn."""
     voxel = scene.workspace.record("fuse").summary.get("voxel_size")
     width = float(voxel) * scene.shown_from_scene.scale if voxel else 0.004 * scene.size
-    return Points(scene.shown(cloud.points), colors_of(cloud, mode_of(wish.colors)), 1.2 * width / np.sqrt(share or 1))
+    return Points(scene.shown(cloud.points), colors_of(cloud, mode_of(wish.colors)), 0.75 * width / np.sqrt(share or 1))
 
 
 def static_mesh(scene: LiveScene, wish: Wish) -> Surface:

@@ -24,7 +24,9 @@ PROVENANCE: dict[Provenance, tuple[str, Color]] = {
 }
 NEARER, SAME, FARTHER = (66, 130, 255), (226, 226, 226), (240, 70, 50)
 MARKS = (1.0, 2.0, 5.0)  # a range of colours ends at one of these times a power of ten
-COMMON = 0.95  # share of the numbers that a range of colours shows
+LOG_RANGE = 50.0  # of uncertainties: the smallest colour is of a fiftieth of the largest
+DARKEST = 0.3  # of inferno, that is used
+COMMON = 0.9  # share of the numbers that a range of colours shows
 
 Missing = Callable[[LiveScene], str | None]
 
@@ -55,6 +57,16 @@ def provenance_colors(provenance: np.ndarray) -> np.ndarray:
     for kind, (_, color) in PROVENANCE.items():
         table[kind] = color
     return table[provenance]
+
+
+def bright(share: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 of numbers 0..1 by inferno without its darkest part, which is lost on a dark ground."""
+    return inferno_u8(DARKEST + (1 - DARKEST) * np.clip(share, 0, 1))
+
+
+def log_share(numbers: np.ndarray, limit: float) -> np.ndarray:
+    """0..1 of positive numbers on a logarithmic scale that ends at ``limit``: uncertainties differ by factors."""
+    return np.clip(1 + np.log(np.maximum(numbers, 1e-12) / limit) / np.log(LOG_RANGE), 0, 1)
 
 
 def signed_colors(share: np.ndarray) -> np.ndarray:
@@ -135,7 +147,7 @@ def _sigma_limit(scene: LiveScene) -> float:
 
 def _sigma(scene: LiveScene, stage: str, name: str) -> np.ndarray:
     sigma, valid = _relative_sigma(scene, stage, name)
-    return _where(valid, inferno_u8(sigma / _sigma_limit(scene)))
+    return _where(valid, bright(log_share(sigma, _sigma_limit(scene))))
 
 
 def _change(scene: LiveScene, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -167,11 +179,11 @@ def _confidence(scene: LiveScene, stage: str, name: str) -> np.ndarray:
     source = stage.removeprefix(RAW) if stage.startswith(RAW) else scene.sources[0]
     raw = scene.raw(source, name)
     shape = scene.trajectory[name].camera.shape
-    return _where(nearest_grid(raw.valid, shape), inferno_u8(nearest_grid(raw.confidence, shape)))
+    return _where(nearest_grid(raw.valid, shape), bright(nearest_grid(raw.confidence, shape)))
 
 
 def _moving(scene: LiveScene, stage: str, name: str) -> np.ndarray:
-    return inferno_u8(scene.motion(name).moving)
+    return bright(scene.motion(name).moving)
 
 
 def _objects(scene: LiveScene, stage: str, name: str) -> np.ndarray:
@@ -216,7 +228,7 @@ def bar(colors: np.ndarray, left: str, right: str) -> str:
 
 
 def _inferno_bar(left: str, right: str) -> str:
-    return bar(inferno_u8(np.linspace(0, 1, 9)), left, right)
+    return bar(bright(np.linspace(0, 1, 9)), left, right)
 
 
 def _depth_legend(scene: LiveScene) -> str:
@@ -228,8 +240,9 @@ def _depth_legend(scene: LiveScene) -> str:
 
 
 def _sigma_legend(scene: LiveScene) -> str:
-    return _inferno_bar("0 %", f"{100 * _sigma_limit(scene):g} % of the depth or more") + (
-        "<div>One standard deviation. Raw depth has none.</div>"
+    limit = 100 * _sigma_limit(scene)
+    return _inferno_bar(f"{limit / LOG_RANGE:g} %", f"{limit:g} % of the depth or more") + (
+        "<div>One standard deviation, on a logarithmic scale. Raw depth has none.</div>"
     )
 
 
@@ -263,7 +276,7 @@ MODES: tuple[ColorMode, ...] = (
         needs("depth"),
         _confidence,
         lambda scene: _inferno_bar("0 unsure", "1 sure") + "<div>Of the depth source; of fused points their own.</div>",
-        lambda cloud: inferno_u8(cloud.confidence),
+        lambda cloud: bright(cloud.confidence),
     ),
     ColorMode(
         "moving",

@@ -36,12 +36,12 @@ class Layer:
 
     def token(self, wish: Wish) -> Hashable:
         """Equal for wishes that draw the same."""
-        return (self.key, *(getattr(wish, name) for name in self.depends))
+        return ("layer", self.key, *(getattr(wish, name) for name in self.depends))
 
 
 def layers_of(scene: LiveScene) -> tuple[Layer, ...]:
     """All layers, also those that are missing, in the order they are listed in."""
-    return (*CAMERA_LAYERS, *(_raw_layer(scene, source) for source in scene.sources or ["?"]), *DEPTH_LAYERS, *FUSED)
+    return (*(_raw_layer(scene, source) for source in scene.sources or ["?"]), *DEPTH_LAYERS, *FUSED, *CAMERA_LAYERS)
 
 
 def shown_at_first(available: Iterable[str]) -> set[str]:
@@ -126,7 +126,7 @@ CAMERA_LAYERS = (
     Layer(
         "camera",
         CAMERAS,
-        "Camera of this frame",
+        "This camera",
         "Where this frame was taken from, with its picture.",
         lambda scene: None,
         builds.camera_now,
@@ -135,7 +135,7 @@ CAMERA_LAYERS = (
     Layer(
         "before",
         CAMERAS,
-        "Cameras before refine",
+        "Before refine",
         "In blue, the cameras as the stage poses has them.",
         _needs_other_cameras,
         builds.cameras_before,
@@ -155,11 +155,12 @@ _CLOUD = ("frame", "colors", "together")
 
 def _raw_layer(scene: LiveScene, source: str) -> Layer:
     known = source in scene.sources
+    tip = f"{source}. {how_placed(kind_of(scene, source), scene.metres_per_unit)}" if known else ""
     return Layer(
         RAW + source,
         DEPTH,
-        f"Raw: {source}" if known else "Raw depth",
-        how_placed(kind_of(scene, source), scene.metres_per_unit) if known else "What the depth source gave.",
+        f"Raw: {source}" if len(scene.sources) > 1 else "Raw",
+        tip,
         _needs_place(source),
         builds.depth_cloud(RAW + source),
         _CLOUD,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon4d.formats.glb import Up, write_mesh
+from recon4d.formats.glb import Up, write_shape
 from recon4d.scene.mesh import TriMesh
 from recon4d.view.live_drawings import Arrows, Drawing, Frusta, Grid, Lines, Points, Surface
 
@@ -29,14 +29,14 @@ class Nodes:
 
     def show(self, key: str, drawing: Drawing, point_scale: float) -> None:
         """Show a drawing under a layer's key, instead of what was there."""
-        handles = self._handles.get(key)
-        if self._drawn.get(key) is not drawing or handles is None:
-            if isinstance(drawing, Points) and isinstance(self._drawn.get(key), Points) and handles:
+        handles, before = self._handles.get(key, []), self._drawn.get(key)
+        if before is not drawing:
+            if isinstance(drawing, Points) and isinstance(before, Points) and handles and len(drawing.points):
                 # Two properties of one node: together, or the browser would see points without their colours.
                 with self.server.atomic():
                     handles[0].points, handles[0].colors = drawing.points, drawing.colors
             else:
-                for handle in handles or []:
+                for handle in handles:
                     handle.remove()
                 handles = self._handles[key] = self._add(f"/{key.replace('/', ' ')}", drawing)
             self._drawn[key] = drawing
@@ -46,36 +46,32 @@ class Nodes:
             if not handle.visible:
                 handle.visible = True
 
+    def handles(self, key: str) -> list[viser.SceneNodeHandle]:
+        """Viser's nodes of a layer; none where it has not been shown, or is empty."""
+        return list(self._handles.get(key, ()))
+
     def hide(self, key: str) -> None:
         for handle in self._handles.get(key, ()):
             if handle.visible:
                 handle.visible = False
 
     def _add(self, path: str, drawing: Drawing) -> list[viser.SceneNodeHandle]:
+        """New nodes; none for what is empty, of which the browser would complain."""
         add = self.server.scene
         if isinstance(drawing, Points):
-            return [
-                add.add_point_cloud(
-                    path,
-                    drawing.points,
-                    drawing.colors,
-                    point_size=drawing.size,
-                    point_shape="circle",
-                    point_shading="flat",
-                    precision="float32",
-                )
-            ]
+            looks = {"point_size": drawing.size, "point_shape": "circle", "point_shading": "flat"}
+            looks["precision"] = "float32"  # the other choice is good to 4 mm at 8 m
+            some = len(drawing.points)
+            return [add.add_point_cloud(path, drawing.points, drawing.colors, **looks)] if some else []
         if isinstance(drawing, Surface):
             return self._add_surface(path, drawing)
         if isinstance(drawing, Lines):
             width = {"thickness": drawing.width_px, "thickness_units": "screen"}
-            return [add.add_line_segments(path, drawing.ends, drawing.color, **width)]
+            return [add.add_line_segments(path, drawing.ends, drawing.color, **width)] if len(drawing.ends) else []
         if isinstance(drawing, Arrows):
-            if not len(drawing.ends):
-                return []
             w = drawing.width
             sizes = {"shaft_radius": w, "head_radius": 2.5 * w, "head_length": 6 * w}
-            return [add.add_arrows(path, drawing.ends, drawing.color, **sizes)]
+            return [add.add_arrows(path, drawing.ends, drawing.color, **sizes)] if len(drawing.ends) else []
         if isinstance(drawing, Grid):
             return [self._add_grid(path, drawing)]
         return self._add_frusta(path, drawing)
@@ -129,7 +125,7 @@ def surface_glb(drawing: Surface) -> bytes:
     """A GLB with linear colours in the axes of the drawing: viser takes it as it is, without glTF's y-up."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "surface.glb"
-        write_mesh(path, TriMesh(drawing.vertices, drawing.faces, drawing.colors), Up.Y)
+        write_shape(path, TriMesh(drawing.vertices, drawing.faces, drawing.colors), Up.Y)
         return path.read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0, "4": 4.0}
 MOST_TOGETHER = 12
+PICTURE_WIDTH = 480  # pixels
+THROUGH, OVERVIEW = "Through camera", "Overview"
 
 
 class Panel:
@@ -34,9 +37,12 @@ class Panel:
         self.modes = modes_of(scene)
         self.boxes: dict[str, viser.GuiCheckboxHandle] = {}
         self._add_time()
-        self._add_layers()
-        self._add_looks()
-        self._add_about(about)
+        tabs = server.gui.add_tab_group()
+        for label, add in (("Show", self._add_layers), ("Colours", self._add_looks)):
+            with tabs.add_tab(label):
+                add()
+        with tabs.add_tab("About"):
+            self._add_about(about)
 
     # -- what is asked for -----------------------------------------------------------------------------------------
 
@@ -55,7 +61,11 @@ class Panel:
     @property
     def frame(self) -> int:
         """Row of the frame in the clip."""
-        return int(self.slider.value)
+        return int(self.slider.value) - 1
+
+    @frame.setter
+    def frame(self, row: int) -> None:
+        self.slider.value = row + 1
 
     def _key_of(self, label: str) -> str:
         return next(key for key, mode in self.modes.items() if mode.label == label)
@@ -66,17 +76,21 @@ class Panel:
         gui, count = self.server.gui, len(self.scene.names)
         self.status = gui.add_markdown("")
         self.slider = gui.add_slider(
-            "Frame", 0, max(count - 1, 1), 1, 0, disabled=count == 1, hint="Drag, or click and use the arrow keys."
+            "Frame", 1, max(count, 2), 1, 1, disabled=count == 1, hint="Drag, or click and use the arrow keys."
         )
         self.play = gui.add_button("Play", disabled=count == 1, hint="Play by the true times of the frames.")
-        self.speed = gui.add_dropdown("Speed", tuple(SPEEDS), "1", hint="Seconds of the clip per second.")
-        self.image = gui.add_image(self.scene.picture(self.scene.names[0]), format="jpeg", jpeg_quality=85)
+        self.speed = gui.add_dropdown("Speed", tuple(SPEEDS), initial_value="1", hint="Seconds of the clip per second.")
+        # Not viser's own image: it forgets a picture's address before the browser has read it, when they come fast.
+        self.image = gui.add_html("")
         labels = [mode.label for mode in self.modes.values()]
-        self.picture_of = gui.add_dropdown("Picture", labels, labels[0], hint="What the picture above shows.")
+        self.picture_of = gui.add_dropdown(
+            "Picture", labels, initial_value=labels[0], hint="What the picture above shows."
+        )
         self.picture_legend = gui.add_html("")
-        self.through = gui.add_button("Look through this camera", hint="Your eye goes where the camera was.")
-        self.overview = gui.add_button("Overview", hint="Back to where you began, upright.")
-        self.follow = gui.add_checkbox("Follow camera", False, hint="Look through the camera while time goes on.")
+        self.eye = gui.add_button_group(
+            "Your eye", (THROUGH, OVERVIEW), hint="Where the camera of this frame was, or back to where you began."
+        )
+        self.follow = gui.add_checkbox("Follow", False, hint="Look through the camera while time goes on.")
         for control in (self.slider, self.picture_of, self.follow):
             control.on_update(lambda _: self._changed())
 
@@ -107,31 +121,31 @@ class Panel:
 
     def _add_looks(self) -> None:
         gui, count = self.server.gui, len(self.scene.names)
-        with gui.add_folder("Colours and points"):
-            labels = [mode.label for mode in self.modes.values()]
-            self.colors = gui.add_dropdown("Colour by", labels, labels[0], hint="Colours of clouds and meshes.")
-            self.legend = gui.add_html("")
-            self.point_scale = gui.add_slider("Point size", 0.2, 4.0, 0.1, 1.0, hint="1 just closes the gaps.")
-            self.together = gui.add_slider(
-                "Frames at once",
-                1,
-                max(min(MOST_TOGETHER, count), 2),
-                1,
-                1,
-                disabled=count == 1,
-                hint="Depth of this frame with that of others, evenly spread over the clip: where they disagree, "
-                "surfaces are there twice.",
-            )
-            self.wire = gui.add_checkbox("Meshes as wires", False, hint="Show the edges of the triangles only.")
+        labels = [mode.label for mode in self.modes.values()]
+        self.colors = gui.add_dropdown(
+            "Colour by", labels, initial_value=labels[0], hint="Colours of clouds and meshes."
+        )
+        self.legend = gui.add_html("")
+        self.point_scale = gui.add_slider("Point size", 0.2, 4.0, 0.1, 1.0, hint="1 just closes the gaps.")
+        self.together = gui.add_slider(
+            "Frames at once",
+            1,
+            max(min(MOST_TOGETHER, count), 2),
+            1,
+            1,
+            disabled=count == 1,
+            hint="Depth of this frame with that of others, evenly spread over the clip: where they disagree, "
+            "surfaces are there twice.",
+        )
+        self.wire = gui.add_checkbox("Meshes as wires", False, hint="Show the edges of the triangles only.")
         for control in (self.colors, self.point_scale, self.together, self.wire):
             control.on_update(lambda _: self._changed())
 
     def _add_about(self, about: str) -> None:
-        with self.server.gui.add_folder("About this scene", expand_by_default=False):
-            self.server.gui.add_markdown(about)
-            if self.missing:
-                reasons = "\n".join(f"- {label}: {why}" for label, why in self.missing.items())
-                self.server.gui.add_markdown(f"**Cannot be shown**\n\n{reasons}")
+        self.server.gui.add_markdown(about)
+        if self.missing:
+            reasons = "\n".join(f"- {label}: {why}" for label, why in self.missing.items())
+            self.server.gui.add_markdown(f"**Cannot be shown**\n\n{reasons}")
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
@@ -146,8 +160,21 @@ class Panel:
         _set(self.picture_legend, "content", _boxed(mode_of(wish.picture).legend(self.scene)) if other else "")
 
     def show_picture(self, picture: np.ndarray) -> None:
-        """(H, W, 3) uint8 beside the view."""
-        self.image.image = picture
+        """(H, W, 3) uint8 beside the view, smaller; the one that is there already is not sent again."""
+        _set(self.image, "content", picture_html(picture))
+
+
+def picture_html(picture: np.ndarray) -> str:
+    """A picture (H, W, 3) uint8 as an element that holds it, at most about `PICTURE_WIDTH` pixels wide."""
+    import cv2
+
+    step = max(1, round(picture.shape[1] / PICTURE_WIDTH))
+    small = np.ascontiguousarray(picture[::step, ::step, ::-1])
+    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return (
+        f'<img alt="" style="width:100%;display:block;padding:0 .7em .4em .7em;box-sizing:border-box" src="{source}">'
+    )
 
 
 def _set(handle: object, name: str, value: str) -> None:
