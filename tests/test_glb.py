@@ -124,17 +124,29 @@ def test_trimesh_finds_points_in_place_and_colours_linear(tmp_path):
     turn, geometry = scene.graph["static points"]
     seen = trimesh.transform_points(scene.geometry[geometry].vertices, turn)
     x, y, z = static.points.T
-    half_step = np.ptp(static.points, axis=0).max() / 65534 / 2
-    np.testing.assert_allclose(seen, np.stack([x, z, -y], axis=-1), atol=1.01 * half_step + 1e-6)
+    np.testing.assert_allclose(seen, np.stack([x, z, -y], axis=-1), atol=1.01e-4)
     glb = Glb(path)
     stored = glb.array(glb.primitive(0)["attributes"]["COLOR_0"])
     np.testing.assert_array_equal(stored[:, :3], linear_from_srgb_uint16(static.colors))
-    assert glb.json["extensionsRequired"] == ["KHR_mesh_quantization"]
+    assert "KHR_mesh_quantization" in glb.json["extensionsRequired"]
+
+
+def test_large_clouds_are_not_moved_by_quantising(tmp_path):
+    for size, error in ((13.0, 1e-4), (14.0, 1e-6)):
+        points = np.random.default_rng(0).uniform(0, size, (500, 3))
+        write_shape(tmp_path / "a.glb", PointCloud(points, np.zeros((500, 3))), Up.Y)
+        glb = Glb(tmp_path / "a.glb")
+        node = glb.node("a points")
+        rows = glb.array(glb.primitive(node["mesh"])["attributes"]["POSITION"])
+        seen = rows * np.array(node.get("scale", [1, 1, 1])) + node.get("translation", [0, 0, 0])
+        assert 0 <= np.abs(seen - points).max() <= error
+        assert ("extensionsRequired" in glb.json) == (size == 13.0)
 
 
 def test_a_point_takes_sixteen_bytes(tmp_path):
     for count in (1000, 3000):
-        write_sequence(tmp_path / f"{count}.glb", ["0"], [0.0], {"0": some_cloud(count)}.get)
+        cloud = some_cloud(count)
+        write_shape(tmp_path / f"{count}.glb", PointCloud(0.1 * cloud.points, cloud.colors))
     sizes = [(tmp_path / f"{count}.glb").stat().st_size for count in (1000, 3000)]
     assert (sizes[1] - sizes[0]) / 2000 == pytest.approx(16, abs=0.05)
 

@@ -2,6 +2,7 @@
 
 Colours are made linear here. A point takes 16 bytes: int16 positions over the cloud's extent (6 bytes, padded to 8, as
 every element must start on 4 bytes) and uint16 colours (8 bytes); linear bytes would take 4 less and lose dark tones.
+Clouds of more than 13 m keep float32 positions (20 bytes a point): their error would pass a tenth of a millimetre.
 Triangles keep float32 positions: readers built on Assimp, such as Open3D's, read int16 ones as nonsense without a word
 (points they pass over).
 
@@ -21,6 +22,7 @@ from recon4d.scene.shapes import PictureMesh, PointSquares
 
 POINTS, TRIANGLES = 0, 4
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
+MOST_ERROR = 1e-4  # delivered units (metres where known) by which quantising may move a point
 MIME = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 Shape = PointCloud | PointSquares | TriMesh | PictureMesh
@@ -50,21 +52,22 @@ def shape_node(glb: Glb, name: str, shape: Shape) -> dict[str, object]:
 
 
 def _cloud_node(glb: Glb, name: str, cloud: PointCloud) -> dict[str, object]:
-    """Node with quantised points; they sit in a child whose scale and offset bring them back."""
+    """Node with points; they sit in a child, whose scale and offset bring quantised ones back."""
     low, high = cloud.points.min(axis=0).astype(np.float64), cloud.points.max(axis=0).astype(np.float64)
-    if not np.isfinite(low + high).all():
-        raise ExportError("glb: a position is not finite: make the stage that wrote the points again")
-    glb.require_extension("KHR_mesh_quantization")
-    centre, step = (low + high) / 2, np.where(high > low, (high - low) / 65534, 1.0)
-    # Plain int16, not normalised: trimesh does not apply "normalized" to positions.
-    positions = np.round((cloud.points - centre) / step).astype(np.int16)
+    positions, place = cloud.points, {}
+    if (high - low).max() / 65534 / 2 <= MOST_ERROR:
+        glb.require_extension("KHR_mesh_quantization")
+        centre, step = (low + high) / 2, np.where(high > low, (high - low) / 65534, 1.0)
+        # Plain int16, not normalised: trimesh does not apply "normalized" to positions.
+        positions = np.round((cloud.points - centre) / step).astype(np.int16)
+        place = {"translation": centre.tolist(), "scale": step.tolist()}
     attributes = {
         "POSITION": glb.accessor(positions, ARRAY_BUFFER, bounds=True),
         "COLOR_0": _vertex_colors(glb, cloud.colors),
     }
     primitive = {"attributes": attributes, "mode": POINTS, "material": _plain_material(glb)}
     mesh = glb.add("meshes", {"name": name, "primitives": [primitive]})
-    child = {"name": f"{name} points", "mesh": mesh, "translation": centre.tolist(), "scale": step.tolist()}
+    child = {"name": f"{name} points", "mesh": mesh} | place
     return {"name": name, "children": [glb.add("nodes", child)]}
 
 

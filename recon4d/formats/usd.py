@@ -57,7 +57,7 @@ def write_scene(
     """Write a stage: the background, what moves with a sample per frame, and the camera.
 
     Prims: `/NAME/static`, `/NAME/moving`, `/NAME/NAME_camera`, `/NAME/recorded_light` (material). Time codes: see
-    `time_codes`; the stage's range goes from the first frame to the last.
+    `time_codes`; the stage's range goes from the first frame to the whole code that shows the last.
 
     Args:
         path: the .usdc to write.
@@ -79,7 +79,7 @@ def write_scene(
         stage.SetTimeCodesPerSecond(fps)
         stage.SetFramesPerSecond(fps)
         stage.SetStartTimeCode(float(codes[0]))
-        stage.SetEndTimeCode(float(codes[-1]))
+        stage.SetEndTimeCode(float(np.ceil(codes[-1])))  # Blender stops at the whole code before
         material = color_material(stage, f"{root}/recorded_light")
         background = ShapePrim(stage, f"{root}/static", material)
         if static is not None:
