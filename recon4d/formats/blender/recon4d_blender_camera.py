@@ -32,9 +32,8 @@ def add_camera(clip, scene, collection, diagonal, plate):
         setattr(data, name, lenses[0, column])
         if np.ptp(lenses[:, column]) > 1e-7:
             animate(data, name, clip.frames, lenses[:, column], LINEAR)
-    if plate and clip.pictures:
+    if plate:
         add_plate(clip, data)
-    return camera
 
 
 def pose(camera):
@@ -67,7 +66,11 @@ def lens(camera, pixel_height):
 
 def add_plate(clip, camera):
     """The pictures behind the camera: one file for each of Blender's frames, numbered like them."""
-    image = bpy.data.images.load(str(clip.folder / clip.pictures))
+    path = clip.folder / clip.pictures
+    if not path.is_file():
+        print(f"import_recon4d: pictures of the video are missing ({path}): the camera has none behind it")
+        return
+    image = bpy.data.images.load(str(path))
     image.name, image.source = f"{clip.title} video", "SEQUENCE"
     if bpy.data.filepath:
         image.filepath = bpy.path.relpath(image.filepath)  # so that the folder can be moved

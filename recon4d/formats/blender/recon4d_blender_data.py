@@ -52,9 +52,10 @@ def fresh_scene(clip):
 
 
 def curves_of(block):
-    """Animation curves of a data-block; from Blender 5.0 on they are sorted into layers, strips and slots."""
+    """Animation curves of a data-block. From Blender 4.4 on an action has a slot for each: a camera's lens and path may
+    share one, and `Action.fcurves` shows the first slot alone (or, from 5.0 on, is gone)."""
     action, slot = block.animation_data.action, getattr(block.animation_data, "action_slot", None)
-    if hasattr(action, "fcurves"):
+    if slot is None:
         return action.fcurves
     return action.layers[0].strips[0].channelbag(slot).fcurves
 

@@ -5,6 +5,9 @@ import numpy as np
 from recon4d_blender_data import CONSTANT, animate, object_of
 
 COLOURS = ("Col", "Color", "displayColor")  # as the readers of PLY, glTF and USD call them
+SLANT = 1.2  # a surface that lies aslant in a cube is larger than its side; from the distance of fourth neighbours
+ALONE = 1.5  # a point is drawn at most so many times as large as the denser ones near it
+LARGEST = 4.0  # and so many times as large as half of all points
 
 
 class Looks:
@@ -90,6 +93,7 @@ def points_group(title, material, size):
     for source, target in (
         (start.outputs["Geometry"], parts.inputs[0]),
         (parts.outputs["Mesh"], points.inputs["Mesh"]),
+        (radius.outputs[0], points.inputs["Radius"]),  # or the points would get a `radius` of their own
         (points.outputs[0], join.inputs[0]),
         (parts.outputs["Point Cloud"], join.inputs[0]),
         (join.outputs[0], widen.inputs[0]),
@@ -147,21 +151,28 @@ def play(title, keys, looks, collection):
 
 def spacing(points):
     """(N,) float32 distance to the neighbours, from cubes that grow until they hold 4 points of a surface."""
-    out, left = np.full(len(points), np.nan, dtype=np.float32), np.arange(len(points))
-    low, side = (points.min(axis=0), np.ptp(points, axis=0).max()) if len(points) else (0.0, 0.0)
-    for level in range(11, 3, -1):
-        cell = side / 2**level
-        if not len(left) or cell <= 0:
+    out, side = (
+        np.full(len(points), np.nan, dtype=np.float32),
+        float(np.ptp(points, axis=0).max()) if len(points) else 0,
+    )
+    # The first cubes are so small that they would split a square of as many points.
+    for level in range(3 + max(2, round(np.log2(len(points) + 1) / 2)), 0, -1):
+        cell, unknown = side / 2**level, np.isnan(out)
+        if cell <= 0 or not unknown.any():
             break
-        x, y, z = np.floor((points[left] - low) / cell).astype(np.int64).T
+        x, y, z = np.floor((points - points.min(axis=0)) / np.float32(cell)).astype(np.int64).T
         _, inverse, counts = np.unique((x << 42) + (y << 21) + z, return_inverse=True, return_counts=True)
-        counts = counts[inverse.ravel()]
-        good = counts >= 4
-        out[left[good]] = cell / np.sqrt(counts[good])
-        left = left[~good]
+        inverse = inverse.ravel()
+        good = unknown & (counts[inverse] >= 4)
+        # Where others in the cube are denser, a point is hardly larger than they: it would stick out as a ball.
+        known = np.bincount(inverse[~unknown], minlength=len(counts))
+        others = np.bincount(inverse[~unknown], out[~unknown], minlength=len(counts)) / np.maximum(known, 1)
+        most = np.where(known > 0, ALONE * others, np.inf)
+        out[good] = np.minimum(SLANT * cell / np.sqrt(counts), most)[inverse[good]]
     known = np.isfinite(out)
-    # A point on its own stays small: a large one would hide what is behind it.
-    return np.where(known, out, np.median(out[known]) if known.any() else max(float(side), 1e-2) / 100)
+    usual = np.median(out[known]) if known.any() else max(side, 1e-2) / 100
+    # A point far from all others stays small: a large one would hide what is behind it.
+    return np.minimum(np.where(known, out, usual), LARGEST * usual)
 
 
 def set_radius(data, points):
