@@ -255,6 +255,16 @@ def test_a_page_of_many_large_pictures_stays_small(scene):
     assert len(read_page(text).sources) == 14
 
 
+def test_player_is_linked_at_the_top(scene):
+    player = scene.unit_dir("export") / "html"
+    tell(scene, "export", summary={"formats": ["html"]})
+    player.mkdir()
+    (player / "index.html").write_text("<html></html>")
+    page = page_of(scene)
+    assert page.links[0] == "export/html/index.html"
+    assert "Look around in the scene in 3D" in page.text
+
+
 # -- when it is written ------------------------------------------------------------------------------------------------
 
 

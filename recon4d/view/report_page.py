@@ -20,7 +20,7 @@ from recon4d.view.report_parts import (
     with_flags,
 )
 from recon4d.view.report_pictures import Gallery
-from recon4d.view.report_sections import Facts, Page, sections
+from recon4d.view.report_sections import Facts, Page, link, sections
 from recon4d.view.report_style import STYLE
 
 LARGEST = 6_000_000  # characters of a page
@@ -85,10 +85,17 @@ def _head(page: Page, stopped: str | None) -> list[Html | None]:
         tag("h1", facts["scene"], " ", tag("span", word, class_=f"badge {state}")),
         tag("div", " · ".join(part for part in told if part), class_="sub"),
         tag("p", _answer(page), class_="lead"),
+        _player(page),
         tag("div", *_tiles(page), class_="tiles"),
         _what_next(page, stopped),
         _warnings(page),
     ]
+
+
+def _player(page: Page) -> Html | None:
+    """The way to the 3D player, where it was exported."""
+    files = [file for item in page.facts["exports"] for file in item["open"] if file.endswith("html/index.html")]
+    return tag("p", link(files[0], "Look around in the scene in 3D")) if files else None
 
 
 def _answer(page: Page) -> str:

@@ -198,13 +198,14 @@ def _export(page: Page, title: str) -> Html:
         files = joined(
             part
             for i, file in enumerate(item["open"])
-            for part in (tag("br") if i else None, _link(file, file.partition("/")[2]))
+            for part in (tag("br") if i else None, link(file, file.partition("/")[2]))
         )
-        folder = _link(f"{item['folder']}/", item["format"])
+        folder = link(f"{item['folder']}/", item["format"])
         rows.append((folder, files, counted(item["files"], "file"), megabytes(item["size_mb"])))
     missing = None if rows else listed(["no files are there"])
     return page.section("export", title, look, table(("format", "begin with", "files", "size"), rows), missing)
 
 
-def _link(path: str, text: str) -> Html:
+def link(path: str, text: str) -> Html:
+    """A link to a file beside the page."""
     return tag("a", text, href=quote(path))
