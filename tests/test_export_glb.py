@@ -64,6 +64,24 @@ def test_a_frames_own_file_shows_what_the_playing_one_shows(shaped):
     assert "scale" not in one.node("000006")  # shown
 
 
+def test_open3d_shows_the_background_and_the_first_frame_of_a_scene_of_triangles(shaped):
+    o3d = pytest.importorskip("open3d")
+    shape, workspace = shaped
+    path = workspace.root / "export/glb/scene.glb"
+    seen = o3d.io.read_triangle_mesh(str(path))
+    if shape == "points":
+        assert len(seen.triangles) == 0  # open3d passes over points
+        return
+    glb = Glb(path)
+    faces = [glb.json["accessors"][glb.primitive(mesh)["indices"]]["count"] // 3 for mesh in range(4)]
+    assert len(seen.triangles) == sum(faces)
+    corners = np.asarray(seen.vertices)[np.asarray(seen.triangles)]
+    sizes = [np.ptp(part.reshape(-1, 3), axis=0).max() for part in np.split(corners, np.cumsum(faces)[:-1])]
+    assert sizes[0] > 5  # the room
+    assert sizes[1] == pytest.approx(2.0, abs=0.3)  # the ball, without its rim where a mesh is thinned
+    assert sizes[2:] == [0, 0]  # not shown at rest
+
+
 def test_squares_lie_on_the_ball_and_cover_it(tmp_path):
     trimesh = pytest.importorskip("trimesh")
     workspace = export(tmp_path, shape="quads")
