@@ -25,7 +25,9 @@ export class App {
       grid: true, gridInCamera: false, // what is seen through the camera is the frame, without additions
     };
     this.changed = []; // called when the state or the frame has changed
-    this.stage = new Stage(elements.canvas, description);
+    this.stage = new Stage(elements.canvas, description, () => {
+      return Math.max(0, elements.canvas.getBoundingClientRect().bottom - elements.bar.getBoundingClientRect().top + 8);
+    });
     this.clock = new Clock(description.starts_s);
     this.shared = sharedUniforms(description.width_unit);
     this.navigator = new Navigator(this.stage, description);
@@ -267,6 +269,7 @@ export class App {
   pickAt(clientX, clientY) {
     const box = this.elements.canvas.getBoundingClientRect();
     const { x, y, radius } = this.stage.toClip(clientX - box.left, clientY - box.top, PICK_PX);
+    if (Math.abs(x) > 1 || Math.abs(y) > 1) return null; // beside the frame
     const shown = [...this.statics, this.current].filter((cloud) => cloud?.object.visible);
     return pick(shown.map(({ data }) => data), this.stage.clipFromWorld(), x, y, radius, this.state);
   }

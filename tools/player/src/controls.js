@@ -108,8 +108,9 @@ export class Controls {
     $("confidence").addEventListener("input", () => app.set({ threshold: Number($("confidence").value) / 100 }));
     $("speed").addEventListener("change", () => app.setSpeed(Number($("speed").value)));
     $("scrubber").addEventListener("input", () => {
+      const frame = app.clock.nearest(Number($("scrubber").value)); // before anything shows the old time again
       app.pause();
-      app.seek(app.clock.nearest(Number($("scrubber").value)));
+      app.seek(frame);
     });
     $("wipe-range").addEventListener("input", () => app.stage.ask());
     document.addEventListener("fullscreenchange", () => this.refresh());
@@ -250,8 +251,10 @@ export class Controls {
     }
     const time = app.description.starts_s[frame];
     set($("scrubber"), "aria-valuetext", `frame ${names[frame]}, ${time.toFixed(2)} seconds`);
-    $("frame-text").textContent = `${names[frame]} · ${frame + 1} of ${names.length}`;
-    $("time-text").textContent = `${clockText(time)} / ${clockText(clock.duration)}`;
+    $("frame-text").textContent = names[frame];
+    $("count-text").textContent = ` · ${frame + 1} of ${names.length}`;
+    $("time-text").textContent = clockText(time);
+    $("length-text").textContent = ` / ${clockText(clock.duration)}`;
     $("grid-scale").hidden = !app.gridShown;
     const spacing = app.grid.spacing;
     $("grid-scale").textContent = app.description.unit === "m" ? gridText(spacing) : `${spacing} units`;
@@ -260,7 +263,7 @@ export class Controls {
 
   refreshHint() {
     const { state, measure } = this.app;
-    const wanted = ["Click two points to measure between them.", "Click the second point.", "Esc clears the measurement."];
+    const wanted = ["Click two points to measure between them.", "Click the second point.", "Click again for a new measurement; Esc clears it."];
     const text = this.passing || (state.measuring ? wanted[measure.points.length] : "");
     $("hint").hidden = !text;
     if ($("hint").textContent !== text) $("hint").textContent = text;

@@ -37,7 +37,7 @@ async function begin() {
   const description = readDescription();
   const elements = {
     canvas: $("canvas"), marks: $("marks"), picture: $("picture"), wipe: $("wipe"), wipePicture: $("wipe-picture"),
-    wipeEdge: $("wipe-edge"), wipeRange: $("wipe-range"),
+    wipeEdge: $("wipe-edge"), wipeRange: $("wipe-range"), bar: $("bar"),
   };
   const app = new App(description, elements, tell);
   const controls = new Controls(app);

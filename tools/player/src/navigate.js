@@ -30,6 +30,7 @@ export class Navigator {
   /** Behind and above where the video begins, looking at what it looks at. */
   reset() {
     const { description, stage, up } = this;
+    this.halt();
     const pose = description.world_from_cam[0];
     const eye = centreOf(pose);
     const forward = forwardOf(pose);
@@ -52,15 +53,27 @@ export class Navigator {
     this.mode = mode;
     this.held.clear();
     this.fingers.clear();
+    this.halt();
     this.orbit.enabled = mode === "orbit";
-    if (from === "camera") stage.setLens(null);
+    const { depth } = this.description;
+    const forward = new Vector3(0, 0, -1).applyQuaternion(stage.camera.quaternion);
+    if (from === "camera") {
+      stage.setLens(null);
+      stage.camera.position.addScaledVector(forward, -0.5 * depth); // step out of it, so that it is seen from behind
+    }
     if (mode === "camera") this.follow(this.frame);
     if (mode === "orbit") {
-      const forward = new Vector3(0, 0, -1).applyQuaternion(stage.camera.quaternion);
-      this.orbit.target.copy(stage.camera.position).addScaledVector(forward, this.description.depth);
+      this.orbit.target.copy(stage.camera.position).addScaledVector(forward, depth + (from === "camera" ? 0.5 * depth : 0));
       this.orbit.update();
     }
     stage.ask();
+  }
+
+  /** No gliding on after a drag. */
+  halt() {
+    this.orbit.enableDamping = false;
+    this.orbit.update();
+    this.orbit.enableDamping = true;
   }
 
   /** The frame shown has changed. */

@@ -13,6 +13,7 @@ uniform int origins, look;
 uniform vec3 originColors[5];
 out vec3 color;
 out float wide;
+out vec4 cone; // z of the centre before the camera, how far the rim lies behind it, and the projection of depth
 
 vec3 trust(float t) { // from blue through green to yellow
   vec3 a = vec3(0.27, 0.25, 0.60), b = vec3(0.13, 0.62, 0.55), c = vec3(0.98, 0.88, 0.25);
@@ -33,6 +34,7 @@ void main() {
   float width = code > 0.0 ? widthUnit * exp2((code - 1.0) / 4.0) : 0.0;
   wide = clamp(size * grow * width * pixels / max(-place.z, 1e-9), least * max(size, 0.5), most);
   gl_PointSize = wide;
+  cone = vec4(place.z, 0.5 * wide * max(-place.z, 1e-9) / pixels, projectionMatrix[2][2], projectionMatrix[3][2]);
   color = look == 1 ? trust(paint.a) : look == 2 ? originColors[origin] : paint.rgb;
 }`;
 
@@ -40,10 +42,16 @@ const FRAGMENT = `
 precision highp float;
 in vec3 color;
 in float wide;
+in vec4 cone;
 out vec4 pixel;
 void main() {
   vec2 d = gl_PointCoord - 0.5;
-  if (wide > 3.0 && dot(d, d) > 0.25) discard; // small ones stay squares: there is no round shape to see
+  float r2 = 4.0 * dot(d, d);
+  if (wide > 3.0 && r2 > 1.0) discard; // small ones stay squares: there is no round shape to see
+  // A bowl rather than a disc: of neighbours that overlap each pixel takes the nearest, so details stay sharp
+  // (paraboloids of Schuetz, Potree, 2016).
+  float z = cone.x - cone.y * r2;
+  gl_FragDepth = 0.5 - 0.5 * (cone.z + cone.w / z);
   pixel = vec4(color, 1.0);
 }`;
 
@@ -66,7 +74,7 @@ export function sharedUniforms(widthUnit) {
     size: { value: 1 },
     pixels: { value: 1 }, // on the screen, of length 1 at depth 1
     threshold: { value: 0 },
-    widthUnit: { value: 1.3 * widthUnit }, // discs a little wider than the spacing leave no gaps
+    widthUnit: { value: 1.7 * widthUnit }, // wider than the spacing, so that no gaps are left
     least: { value: 1.5 },
     most: { value: 64 },
     origins: { value: 31 },

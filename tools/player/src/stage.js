@@ -10,9 +10,11 @@ export const BACKGROUNDS = { dark: 0x15171b, light: 0xf3f2ee };
 const MATS = { dark: 0x0b0c0e, light: 0xdfddd6 }; // around the frame, when the view is that of the video's camera
 
 export class Stage {
-  constructor(canvas, description) {
+  /** covered: how many pixels at the bottom of the canvas lie under controls. */
+  constructor(canvas, description, covered) {
     this.canvas = canvas;
     this.description = description;
+    this.covered = covered;
     this.renderer = new WebGLRenderer({ canvas, antialias: devicePixelRatio < 1.5, preserveDrawingBuffer: false });
     this.renderer.outputColorSpace = LinearSRGBColorSpace;
     this.renderer.autoClear = false;
@@ -58,9 +60,10 @@ export class Stage {
       camera.far = this.far;
       camera.updateProjectionMatrix();
     } else {
-      const scale = Math.min(width / this.lens[0], height / this.lens[1]);
+      const free = Math.max(height - this.covered(), 0.3 * height);
+      const scale = Math.min(width / this.lens[0], free / this.lens[1]);
       const [w, h] = [this.lens[0] * scale, this.lens[1] * scale];
-      this.area = [(width - w) / 2, (height - h) / 2, w, h];
+      this.area = [(width - w) / 2, (free - h) / 2, w, h];
       camera.projectionMatrix.copy(lensProjection(this.lens, 0.2 * this.near, this.far));
       camera.projectionMatrixInverse.copy(camera.projectionMatrix).invert();
     }
