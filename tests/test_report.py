@@ -14,6 +14,8 @@ from report_html import read_page
 from recon4d import cli
 from recon4d.errors import AlignmentError
 from recon4d.formats.pictures import write_picture
+from recon4d.formats.ply import write_cloud
+from recon4d.scene.cloud import PointCloud
 from recon4d.stages import report as report_module
 from recon4d.stages.report import reported, write_report
 from recon4d.stages.report_facts import finite, report_facts
@@ -187,7 +189,21 @@ def test_scene_in_which_nothing_is_done(tmp_path):
 
 def test_one_frame_and_unknown_size(tmp_path):
     workspace = fabricate(tmp_path / "s", frames=1, known=False)
-    assert "fuse" in page_of(workspace).ids
+    page = page_of(workspace)
+    assert "up is not known" in page.text
+    assert "A picture is missing here" not in page.text
+    assert len(page.sources) == 2 + 1 + 1 + 3 + 3  # the frame with depth, bar, sparse, aligned and cut, the scene
+
+
+def test_no_background_and_nothing_that_moves(tmp_path):
+    workspace = fabricate(tmp_path / "s", frames=2)
+    empty = PointCloud(np.zeros((0, 3)), np.zeros((0, 3)))
+    for file in ("static.ply", "moving/000000.ply", "moving/000003.ply"):
+        write_cloud(workspace.unit_dir("fuse") / file, empty)
+    page = page_of(workspace)
+    assert "A picture is missing here" not in page.text
+    assert "with what moves" not in page.text
+    assert report_facts(workspace)["numbers"]["extent"] is None
 
 
 def test_names_and_texts_are_escaped(tmp_path):

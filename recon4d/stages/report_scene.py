@@ -18,11 +18,14 @@ def scene_extent(workspace: Workspace, metres: float | None) -> list[float] | No
 
     try:
         cloud = workspace.static_cloud().points if workspace.record("fuse") else workspace.sparse_model().points
-        turn = workspace.levelled_from_scene() if workspace.record("align") else None
     except Recon4dError:
         return None
     if not len(cloud):
         return None
+    try:
+        turn = workspace.levelled_from_scene() if workspace.record("align") else None
+    except Recon4dError:
+        turn = None
     points = cloud.astype(np.float64)
     points = points if turn is None else turn @ points
     tail = (1 - SHOWN_SHARE) / 2

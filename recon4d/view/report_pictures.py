@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from recon4d.view.motion_page import overlay
 from recon4d.view.report_charts import Way
 from recon4d.workspace import Workspace
 
+Found = TypeVar("Found")
 CONTACT_FRAMES, COMPARED_FRAMES, MASKED_FRAMES, MOMENTS = 12, 2, 4, 5
 CLOUD_SIZE, WIDEST = (900, 560), 1800
 MOVING_POINTS = 20_000  # of one moment; more change nothing one can see at this size
@@ -183,7 +185,15 @@ def _small(picture: np.ndarray, longest: int = 400) -> np.ndarray:
 
 
 def _metres(workspace: Workspace) -> float | None:
-    return workspace.metres_per_unit() if workspace.record("align") is not None else None
+    return _known(workspace, workspace.metres_per_unit)
+
+
+def _known(workspace: Workspace, read: Callable[[], Found | None]) -> Found | None:
+    """What align found; None also where its file is missing: without it pictures say less, but can be drawn."""
+    try:
+        return read() if workspace.record("align") is not None else None
+    except Recon4dError:
+        return None
 
 
 def _comparisons(workspace: Workspace, gallery: Gallery, sources: Sequence[str]) -> None:
@@ -248,7 +258,7 @@ def _first_pass(workspace: Workspace, gallery: Gallery) -> None:
 
 def _level(workspace: Workspace, trajectory: Trajectory) -> tuple[Rigid3, bool]:
     """Axes whose third one is up, and whether up is known; else the cameras' mean upward axis stands in."""
-    known = workspace.levelled_from_scene() if workspace.record("align") is not None else None
+    known = _known(workspace, workspace.levelled_from_scene)
     if known is not None:
         return known, True
     up = -trajectory.cam_from_world.rotation[:, 1].mean(axis=0)
