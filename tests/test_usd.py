@@ -167,6 +167,21 @@ def test_each_frame_is_shown_until_the_next_and_never_blended(tmp_path, monkeypa
             assert len(array(stage, "/living_room/moving", "widths", at)) == len(cloud)
 
 
+def test_samples_go_to_the_disk_while_frames_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(usd, "SAVED_EVERY", 2)
+    path, sizes = tmp_path / "a.usdc", []
+
+    def next_points(name: str) -> SizedPoints:
+        sizes.append(path.stat().st_size)
+        return some_points(1000 + int(name), int(name))
+
+    write_scene(path, HEAD, a_walk(8), next_points)
+    least = 36 * 1000  # points, colours and normals of a frame, which are not compressed
+    assert sizes[1] < least
+    assert all(sizes[frame] > frame * least for frame in (2, 4, 6))
+    assert path.stat().st_size < 8 * 1.4 * least  # what was saved is not written again
+
+
 def test_frames_before_the_first_motion_are_empty(tmp_path):
     clouds = {f"{i:06d}": some_points(4 if i == 2 else 0) for i in range(4)}
     write_scene(tmp_path / "a.usdc", HEAD, a_walk(4), clouds.get, some_points(3))
