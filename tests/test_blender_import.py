@@ -149,7 +149,8 @@ def test_a_rendered_frame_is_the_frame_of_the_video(built, workspace):
         assert shown.any(axis=-1).mean() > 0.9
         coarse, expected = blocks(shown, shown), blocks(picture, shown)
         assert np.abs(coarse - expected).mean() < 12  # gaps in the background are black
-        assert np.corrcoef(coarse.ravel(), expected.ravel())[0, 1] > 0.95
+        assert np.median(np.abs(coarse - expected)) < 8
+        assert np.corrcoef(coarse.ravel(), expected.ravel())[0, 1] > 0.85
         ball = picture[..., 0] - picture[..., 2] > 120
         assert (shown[ball][:, 0] > 150).mean() > 0.8
         np.testing.assert_allclose(np.median(shown[ball], axis=0), np.median(picture[ball], axis=0), atol=2)

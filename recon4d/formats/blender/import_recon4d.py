@@ -175,9 +175,11 @@ def save(path):
 def main():
     try:
         options = read_options()
-        build(options)
-        if options.save:
-            save(options.save)
+        # While Blender starts (--python) there is a window, though none is the current one.
+        with bpy.context.temp_override(window=bpy.context.window or bpy.context.window_manager.windows[0]):
+            build(options)
+            if options.save:
+                save(options.save)
     except Problem as problem:
         say(problem)
         message = str(problem)

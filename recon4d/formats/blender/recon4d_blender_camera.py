@@ -90,4 +90,5 @@ def look_through(diagonal):
                 space = area.spaces.active
                 space.shading.type = "MATERIAL"
                 space.clip_start, space.clip_end = 1e-4 * diagonal, 10 * diagonal
-                space.region_3d.view_perspective = "CAMERA"
+                if space.region_3d:
+                    space.region_3d.view_perspective = "CAMERA"
