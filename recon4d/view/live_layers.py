@@ -210,7 +210,7 @@ FUSED = (
     Layer(
         "static",
         WHOLE,
-        "Background points",
+        "Background",
         "What stands still, fused from all frames.",
         needs("fuse"),
         builds.static_cloud,
