@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fabricated import STILL, fabricate
+from test_player import elements, unpack
 
 from recon4d.errors import ExportError
 from recon4d.formats.ply import write_cloud
@@ -16,8 +18,6 @@ from recon4d.scene.cloud import PointCloud
 from recon4d.stages import export
 from recon4d.stages.export import ExportOptions
 from recon4d.workspace import Workspace
-from fabricated import STILL, fabricate
-from test_player import elements, unpack
 
 PAGE = "export/html/index.html"
 
@@ -175,8 +175,9 @@ def test_pictures_go_when_there_is_no_room_for_them(tmp_path, monkeypatch):
 
 
 def test_cameras_that_differ_keep_their_own_lens(room):
-    from recon4d.view.player import _describe
     from test_player import small_scene
+
+    from recon4d.view.player import _describe
 
     scene = small_scene()
     first = scene.trajectory.cameras[0]

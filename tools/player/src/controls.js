@@ -74,6 +74,13 @@ export class Controls {
     $("about-text").textContent = lines.filter(Boolean).join("\n");
   }
 
+  /** What only the end of the page tells. */
+  addRounding({ position_error: error }) {
+    const { unit } = this.app.description;
+    const text = unit === "m" ? `${Number((1000 * error).toPrecision(2))} mm` : `${Number(error.toPrecision(2))} units`;
+    $("about-text").textContent += `\nPositions are rounded by at most ${text} along each axis.`;
+  }
+
   addOrigins() {
     ORIGINS.forEach(({ name }, origin) => {
       const label = document.createElement("label");

@@ -1,7 +1,7 @@
 // Begins: reads the description, opens the scene, and says in a sentence what went wrong.
 import { App } from "./app.js";
 import { Controls } from "./controls.js";
-import { Damaged, readDescription } from "./data.js";
+import { Damaged, readDescription, textOf } from "./data.js";
 import { listenToKeys } from "./keys.js";
 
 const $ = (id) => document.getElementById(id);
@@ -45,10 +45,8 @@ async function begin() {
   window.recon4d = { app, controls }; // for people who open the console, and for our tests
   await app.open();
   $("loading").hidden = true;
+  controls.addRounding(JSON.parse(await textOf("end")));
 }
 
 window.addEventListener("unhandledrejection", (event) => tell(event.reason));
 begin().catch(tell);
-document.addEventListener("DOMContentLoaded", () => {
-  if (!$("end")) tell(new Damaged("its end is missing"));
-});

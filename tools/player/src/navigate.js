@@ -30,7 +30,7 @@ export class Navigator {
   /** Behind and above where the video begins, looking at what it looks at. */
   reset() {
     const { description, stage, up } = this;
-    this.halt();
+    if (this.mode === "orbit") this.halt();
     const pose = description.world_from_cam[0];
     const eye = centreOf(pose);
     const forward = forwardOf(pose);
@@ -53,7 +53,7 @@ export class Navigator {
     this.mode = mode;
     this.held.clear();
     this.fingers.clear();
-    this.halt();
+    if (from === "orbit") this.halt();
     this.orbit.enabled = mode === "orbit";
     const { depth } = this.description;
     const forward = new Vector3(0, 0, -1).applyQuaternion(stage.camera.quaternion);
