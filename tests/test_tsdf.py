@@ -243,8 +243,9 @@ def test_points_lie_on_the_plane_they_were_seen_on():
     assert np.median(cloud.normals @ -normal) > 0.99  # towards the cameras
     assert (cloud.provenance == Provenance.MEASURED).mean() > 0.95
     assert (cloud.colors == [200, 100, 50]).all()
-    vertices, faces, _ = volume.mesh(judgement.usable)
+    vertices, faces, colors = volume.mesh(judgement.usable)
     assert len(faces) > 500
+    np.testing.assert_allclose(colors, np.broadcast_to([200, 100, 50], colors.shape), atol=1)  # it was black
     assert np.quantile(np.abs(vertices @ normal - 2.0), 0.95) < 0.1 * VOXEL
 
 

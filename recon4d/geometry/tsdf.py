@@ -186,7 +186,8 @@ class TsdfVolume:
         mesh = grid.extract_triangle_mesh(weight_threshold=0.5)
         if "positions" not in mesh.vertex or len(mesh.vertex.positions) == 0:
             return _nothing()
-        colors = np.clip(np.round(mesh.vertex.colors.numpy()), 0, 255).astype(np.uint8)
+        # Colours go in as 0..255, and marching cubes of open3d hands them out as 0..1.
+        colors = np.clip(np.round(255 * mesh.vertex.colors.numpy()), 0, 255).astype(np.uint8)
         return in_canonical_order(mesh.vertex.positions.numpy(), mesh.triangle.indices.numpy(), colors)
 
     def _make_room(self, rows: int) -> None:

@@ -15,7 +15,7 @@ from recon4d.workspace import StagePart, StageRecord, Workspace
 if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory
 
-VERSION = 3
+VERSION = 4
 BACKGROUND_TOLD = "background.json"  # in the part: numbers of a finished background, for a run that goes on from it
 
 
