@@ -155,10 +155,10 @@ def spacing(points):
         np.full(len(points), np.nan, dtype=np.float32),
         float(np.ptp(points, axis=0).max()) if len(points) else 0,
     )
-    # The first cubes are so small that they would split a square of as many points.
-    for level in range(3 + max(2, round(np.log2(len(points) + 1) / 2)), 0, -1):
+    # The first cubes are half as wide as the spacing of as many points on a square.
+    for level in range(1 + max(2, round(np.log2(len(points) + 1) / 2)), 0, -1):
         cell, unknown = side / 2**level, np.isnan(out)
-        if cell <= 0 or not unknown.any():
+        if cell <= 0 or unknown.mean() < 0.01:  # the last few are far from all others
             break
         x, y, z = np.floor((points - points.min(axis=0)) / np.float32(cell)).astype(np.int64).T
         _, inverse, counts = np.unique((x << 42) + (y << 21) + z, return_inverse=True, return_counts=True)
