@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import typing
 from pathlib import Path
@@ -22,7 +23,9 @@ Options = TypeVar("Options")
 def write_options_toml(path: Path, tables: dict[str, dict[str, object]]) -> None:
     """Write tables of plain values and of tables; None, which TOML lacks, is left out."""
     lines = [line for name, table in tables.items() for line in _table_lines(name, table)]
-    path.write_text("\n".join(lines), encoding="utf-8")
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("\n".join(lines), encoding="utf-8")
+    os.replace(temporary, path)  # readers see the old or the new options, never a part
 
 
 def _table_lines(name: str, table: dict[str, object]) -> list[str]:

@@ -29,7 +29,7 @@ class ExportOptions:
 
     GONE = ("level", "quantised")  # options of earlier versions, passed over where a scene has them recorded
 
-    to: tuple[Format, ...] = field(default=("ply", "glb", "html", "colmap", "nerfstudio", "tum"), metadata=COMMAS)
+    to: tuple[Format, ...] = field(default=("ply", "glb", "html", "nerfstudio", "tum"), metadata=COMMAS)
     """Formats to write, each into export/FORMAT: ply (background, what moves in each frame, and meshes), glb (a scene
     that plays, and meshes), usd (the same for USD; extra usd), html (a player in one file, for any browser), colmap
     (model, pictures, depth), nerfstudio (transforms.json with depth and masks), pcd and las, laz (clouds; extra las),
