@@ -237,6 +237,7 @@ def test_chosen_formats_and_frames_only(tmp_path):
     run(workspace, ExportOptions(to=("glb", "tum"), frames="1:", max_glb_frames=1), Listener())
     export = workspace.root / "export"
     assert sorted(path.name for path in export.iterdir()) == [
+        "blender",
         "glb",
         "import_recon4d.py",
         "manifest.json",
