@@ -13,7 +13,7 @@ EXTRAS = {
     "exr": ["OpenEXR>=3.3"],
     "usd": ["usd-core>=24.11"],
     "las": ["laspy[lazrs]>=2.5"],
-    "viewer": ["viser>=1.0"],
+    "viewer": ["viser>=1.1"],
     "gpu": ["ninja"],
     "onnx": ["onnxruntime>=1.17"],
     "record3d": ["pyliblzfse>=0.4"],  # for the rare blocks of LZFSE that we do not unpack ourselves; needs a C compiler
@@ -27,7 +27,7 @@ EXTRAS = {
         "OpenEXR>=3.3",
         "usd-core>=24.11",
         "laspy[lazrs]>=2.5",
-        "viser>=1.0",
+        "viser>=1.1",
         "onnxruntime>=1.17",
         "onnx>=1.16",
     ],
