@@ -79,6 +79,7 @@ class Reconstructed:
 @pytest.fixture(scope="session")
 def reconstructed(tmp_path_factory: pytest.TempPathFactory) -> Reconstructed:
     """The command line on a short clip, from the video to the exports, with real structure from motion."""
+    from recon4d.stages.export import WRITERS
     from recon4d.synthetic.clip import write_clip
     from recon4d.synthetic.scene import synthetic_scene
 
@@ -86,6 +87,7 @@ def reconstructed(tmp_path_factory: pytest.TempPathFactory) -> Reconstructed:
     clip = write_clip(folder, synthetic_scene(count=24, fps=4.0))
     scene = folder / "scene"
     words = ["run", clip.video, "--out", scene, "--frames.max-frames", 60, "--depth.path", clip.simulated_depth]
+    words += ["--export.to", ",".join(WRITERS)]  # every format on a scene that the line has made
     command = [sys.executable, "-m", "recon4d", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -149,15 +149,19 @@ def test_exports_open_in_other_programs(reconstructed):
     cloud = o3d.io.read_point_cloud(str(export / "ply" / "static.ply"))
     assert len(cloud.points) == Workspace(reconstructed.scene).record("fuse").summary["static_points"]
     assert np.asarray(cloud.colors).std() > 0.05
-    scene = trimesh.load(export / "glb" / "scene.glb")
-    assert "static" in scene.graph.nodes_geometry
-    moving = [name for name in Workspace(reconstructed.scene).scene().names if name in scene.graph.nodes_geometry]
-    assert set(scene.graph.nodes_geometry) == {"static", *moving}
+    scene, recording = trimesh.load(export / "glb" / "scene.glb"), Workspace(reconstructed.scene).scene()
+    shown = {name.removesuffix(" points") for name in scene.graph.nodes_geometry}
+    moves = [name for name in recording.names if len(recording.moving(name))]
+    assert shown == {"static", *moves}
     assert len(list((export / "ply" / "meshes").glob("*.ply"))) == 24
     model = pycolmap.Reconstruction(str(export / "colmap" / "sparse" / "0"))
     assert model.num_reg_images() >= 23
     frames = json.loads((export / "nerfstudio" / "transforms.json").read_text())["frames"]
     assert all((export / "nerfstudio" / frame["file_path"]).exists() for frame in frames)
+    one_of = {"ply": "static.ply", "glb": "scene.glb", "usd": "scene.usdc", "html": "index.html", "pcd": "static.pcd"}
+    one_of |= {"las": "static.las", "laz": "static.laz", "exr": "depth", "png": "depth.json", "kitti": "times.txt"}
+    assert all((export / name / file).exists() for name, file in one_of.items())
+    assert (export / "import_recon4d.py").stat().st_size > 1000
 
 
 def test_info_names_the_key_numbers(reconstructed):
