@@ -13,6 +13,7 @@ from types import ModuleType
 
 from recon4d.errors import OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
+from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress, Silent
 from recon4d.stages import first_pass as movers
 from recon4d.stages.align import AlignOptions
@@ -27,7 +28,7 @@ from recon4d.stages.motion import MotionOptions
 from recon4d.stages.poses import PosesOptions
 from recon4d.stages.refine import RefineOptions
 from recon4d.view.summary import summary_line
-from recon4d.workspace import MARKER, StageRecord, Workspace, write_text
+from recon4d.workspace import MARKER, StageRecord, Workspace
 
 # The whole line as designed. A stage without options below is not built yet: the line runs past its place.
 LINE = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse", "export")

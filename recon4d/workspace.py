@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from recon4d._version import __version__
 from recon4d.errors import InputError, WorkspaceError
+from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress, Silent
 from recon4d.stage_part import DONE_LIST, STATE, StagePart
 
@@ -209,6 +210,17 @@ class Workspace:
                 f"{self.unit_dir(unit)} is damaged ({error}): delete that folder and run recon4d run --out {self.root}"
             ) from error
 
+    @property
+    def title(self) -> str:
+        """What people call this scene: the folder's name, or the recording's where the folder is just called scene."""
+        from recon4d.formats.options_toml import read_options_toml
+
+        root = self.root.resolve()
+        if root.name.lower() not in ("scene", ""):
+            return root.name
+        recording = read_options_toml(root / "options.toml").get("input", {}).get("path", "")
+        return Path(recording).stem or root.parent.name or "scene"
+
     # -- lazy readers: one item at a time, as our nouns ----------------------------------------------------------
 
     def recording(self) -> Recording:
@@ -381,10 +393,3 @@ class Workspace:
 
         with self.reading("fuse", "scene_flow") as folder:
             return read_scene_flow(folder / SCENE_FLOW.format(name=name))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that readers see the old or the new text, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -7,6 +7,7 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import DepthKind, DepthMap, SceneDepth
 from recon4d.scene.mesh import DepthMesh, TriMesh
+from recon4d.scene.scene4d import frame_rate
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
 from recon4d.scene.transforms import Rigid3, Sim3, quat_xyzw_from_rotation, rotation_from_quat_xyzw
 
@@ -167,3 +168,17 @@ def test_cloud_turns_normals_without_scaling_them():
     moved = cloud.transformed(Sim3(3.0, QUARTER_TURN_ABOUT_X, np.array([1.0, 0, 0])))
     np.testing.assert_allclose(moved.points, [[1, -3, 0]], atol=1e-6)
     np.testing.assert_allclose(moved.normals, [[0, -1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [23.976, 25.0, 29.97, 30.0, 59.94])
+def test_the_frame_rate_survives_times_in_milliseconds_and_dropped_frames(rate):
+    times_s = np.round(5.0 + np.arange(300) / rate, 3)  # as in Matroska: gaps of 33 and 34 ms
+    assert frame_rate(times_s) == pytest.approx(rate, rel=2e-5)
+    kept = np.delete(times_s, [7, 8, 40, 41, 42, 200])
+    assert frame_rate(kept) == pytest.approx(rate, rel=2e-5)
+
+
+def test_the_frame_rate_by_hand():
+    assert frame_rate(np.array([1.0, 1.1, 1.2])) == pytest.approx(10.0)
+    assert frame_rate(np.array([3.0])) == 30.0
+    assert frame_rate(np.array([0.0, 0.5, 2.0, 2.5])) == pytest.approx(2.0)  # one gap of three frames

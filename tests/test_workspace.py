@@ -230,3 +230,11 @@ def test_what_was_not_written_is_not_marked(tmp_path, fails_in):
     again = []
     workspace.start("align", "k").each("abcdefg", "making", lambda item: None, lambda item, made: again.append(item))
     assert sorted(marked + again) == list("abcdefg")
+
+
+def test_a_folder_that_is_just_called_scene_takes_the_name_of_its_recording(tmp_path):
+    assert Workspace.create(tmp_path / "kitchen").title == "kitchen"
+    workspace = Workspace.create(tmp_path / "walk" / "scene")
+    assert workspace.title == "walk"
+    (workspace.root / "options.toml").write_text('[input]\npath = "/clips/garden.mp4"\n')
+    assert workspace.title == "garden"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import typing
 from pathlib import Path
 from typing import TypeVar
 
 from recon4d.errors import WorkspaceError
+from recon4d.formats.text_files import write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,9 +23,7 @@ Options = TypeVar("Options")
 def write_options_toml(path: Path, tables: dict[str, dict[str, object]]) -> None:
     """Write tables of plain values and of tables; None, which TOML lacks, is left out."""
     lines = [line for name, table in tables.items() for line in _table_lines(name, table)]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("\n".join(lines), encoding="utf-8")
-    os.replace(temporary, path)  # readers see the old or the new options, never a part
+    write_text(path, "\n".join(lines))
 
 
 def _table_lines(name: str, table: dict[str, object]) -> list[str]:

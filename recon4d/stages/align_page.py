@@ -43,7 +43,7 @@ def page_evidence(
 ) -> AlignmentEvidence:
     """Everything the page of a clip shows."""
     return AlignmentEvidence(
-        clip=workspace.root.resolve().name,
+        clip=workspace.title,
         names=tuple(row.name for row in rows),
         key_numbers=_key_numbers(clip, rows, held),
         fits=_fits(clip),

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from recon4d.errors import WorkspaceError
+from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress
-from recon4d.workspace import Workspace, write_text
+from recon4d.workspace import Workspace
 
 MARKER = "demo.json"
 VERSION = 1  # of the clip; raised when the same length gives another clip

@@ -137,7 +137,7 @@ def _clip(workspace: Workspace, folder: Path, kind: DepthKind, unit: str) -> Dep
     from recon4d.view.depth_preview import DepthClip
 
     names, fps = workspace.unrefined_trajectory().names, workspace.record("frames").summary.get("fps")
-    return DepthClip(folder, names, kind, workspace.picture, fps, f"{workspace.root.resolve().name}: {unit}")
+    return DepthClip(folder, names, kind, workspace.picture, fps, f"{workspace.title}: {unit}")
 
 
 @contextmanager

@@ -258,7 +258,7 @@ def _write_page(workspace: Workspace, trajectory: Trajectory, shares: dict[str, 
         depth = read_depth_map(part.path / f"{name}.npz", DepthKind.SCENE_Z)
         rows.append(StereoRow(name, workspace.picture(name), depth))
     told = "   ".join(f"{100 * share:.0f} % {kind.replace('_', ' ')}" for kind, share in shares.items())
-    write_stereo_page(part.path / "depth.png", workspace.root.resolve().name, f"of all pixels: {told}", rows)
+    write_stereo_page(part.path / "depth.png", workspace.title, f"of all pixels: {told}", rows)
 
 
 def _as_written(look: Look) -> Look:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from recon4d.errors import AlignmentError, EvaluationError
+from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress, Silent
 from recon4d.scene.trajectory import Trajectory
 from recon4d.scene.transforms import Rigid3, Sim3
-from recon4d.workspace import Workspace, write_text
+from recon4d.workspace import Workspace
 
 if TYPE_CHECKING:
     from recon4d.evaluation.depth_scores import DepthScores

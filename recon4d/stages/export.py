@@ -77,7 +77,8 @@ def format_key(workspace: Workspace, options: ExportOptions, name: str) -> str:
     }
     alone = dataclasses.replace(options, to=(name,), **of_others)
     inputs = {unit: workspace.need(unit, "export").key for unit in units_read(workspace)}
-    return stage_key(f"export/{name}", VERSION, alone, inputs)
+    title = workspace.title if name in ("html", "usd") else None  # stands in their files
+    return stage_key(f"export/{name}", VERSION, alone, inputs, title)
 
 
 def _taken_over(workspace: Workspace, part: StagePart, name: str, key: str) -> bool:

@@ -22,7 +22,7 @@ def write_import_script(delivery: Delivery) -> None:
         shutil.copyfile(source, (root if source.name == SCRIPT else folder) / source.name)
     frames = blender_frames(delivery.starts_s, delivery.fps)
     clip = {
-        "scene": delivery.workspace.root.resolve().name or "scene",
+        "scene": delivery.workspace.title,
         "up": delivery.up.value,
         "in_metres": delivery.in_metres,
         "frames": frames,

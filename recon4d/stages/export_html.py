@@ -72,7 +72,7 @@ class _Candidate:
         setting = budget.pictures
         picture = None if setting is None else lambda name: small_jpeg(delivery.workspace.picture(name), setting)
         return PlayerScene(
-            title=_title(delivery),
+            title=delivery.workspace.title,
             trajectory=delivery.trajectory,
             static=at_most(self.static, budget.static_points),
             moving=lambda name: at_most(delivery.moving(name), most),
@@ -153,12 +153,6 @@ def _say(delivery: Delivery, budget: PlayerBudget, scene: PlayerScene, size: int
     elif budget.pictures != PICTURE_SETTINGS[0]:
         say(f"  the player's pictures are {budget.pictures.longest_px} pixels long, to keep within --html-mb")
     say(f"  the player is {size / 1e6:.1f} MB: html/index.html opens in any browser")
-
-
-def _title(delivery: Delivery) -> str:
-    """The scene folder's name, or that of the folder around it where it is called just that."""
-    root = delivery.workspace.root.resolve()
-    return root.parent.name if root.name.lower() == "scene" and root.parent.name else root.name
 
 
 def _notes(delivery: Delivery) -> tuple[str, ...]:

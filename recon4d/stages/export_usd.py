@@ -44,11 +44,7 @@ def _write_scene(delivery: Delivery, path: Path) -> None:
             return with_sizes(moving_shape(delivery, name, texture=False), one_frame(delivery, name))
 
         static = with_sizes(static_shape(delivery), delivery.trajectory)
-        write_scene(path, _head(delivery, _scene_name(delivery)), delivery.trajectory, next_shape, static)
-
-
-def _scene_name(delivery: Delivery) -> str:
-    return delivery.workspace.root.resolve().name or "scene"
+        write_scene(path, _head(delivery, delivery.workspace.title), delivery.trajectory, next_shape, static)
 
 
 def _head(delivery: Delivery, name: str) -> Head:

@@ -14,10 +14,11 @@ from recon4d.formats.frames_table import write_frames_table
 from recon4d.formats.path_text import is_text, shown
 from recon4d.formats.pictures import PICTURE_SUFFIXES, write_picture
 from recon4d.formats.rgbd import is_rgbd, open_rgbd
+from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress
 from recon4d.scene.recording import Frame
 from recon4d.stages.common import BY_CONTENT, content_hash, execute, stage_key
-from recon4d.workspace import StagePart, StageRecord, Workspace, write_text
+from recon4d.workspace import StagePart, StageRecord, Workspace
 
 if TYPE_CHECKING:
     from recon4d.stages.frames_survey import Survey

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon4d.formats.text_files import write_text
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import Provenance, SceneDepth
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.scene_flow import SceneFlow
-from recon4d.workspace import write_text
 
 if TYPE_CHECKING:
     from recon4d.motion.followed import MovingFrame

@@ -56,7 +56,7 @@ def write_report(workspace: Workspace, trajectory: Trajectory, cloud: PointCloud
         f"{len(cloud):,} background points   {100 * found['coverage']:.1f} % of what stands still in the frames is "
         f"where the background is, {100 * found['in_front']:.2f} % is hidden by it"
     )
-    write_fuse_page(part.path / "fuse.png", workspace.root.resolve().name, numbers, page)
+    write_fuse_page(part.path / "fuse.png", workspace.title, numbers, page)
     write_turntable(part.path / "turntable.png", cloud, trajectory, _up(workspace))
     return {name: float(share) for name, share in found.items()}
 

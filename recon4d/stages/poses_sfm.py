@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon4d.errors import PosesError
+from recon4d.formats.text_files import write_text
 from recon4d.poses.features import Descriptors, PictureSet, extract, match
 from recon4d.poses.imports import ImportedPoses, Matching
 from recon4d.poses.intrinsics import Knowledge, LensKnowledge
@@ -35,7 +36,7 @@ from recon4d.scene.recording import Recording
 from recon4d.scene.trajectory import PoseOrigin
 from recon4d.scene.transforms import Rigid3
 from recon4d.stages.poses_apart import apart
-from recon4d.workspace import StagePart, write_text
+from recon4d.workspace import StagePart
 
 if TYPE_CHECKING:
     import pycolmap

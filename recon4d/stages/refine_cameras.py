@@ -11,7 +11,7 @@ import numpy as np
 
 from recon4d.formats.arrays import read_arrays, write_arrays
 from recon4d.formats.cameras_json import read_trajectory, write_trajectory
-from recon4d.workspace import write_text
+from recon4d.formats.text_files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

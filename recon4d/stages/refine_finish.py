@@ -126,7 +126,7 @@ class Finish:
             for t in terms
         ]
         told = "energy gone: " + "   ".join(f"{share:.0f} % {term}" for share, term in zip(gone, terms) if share > 0)
-        title = self._workspace.root.resolve().name
+        title = self._workspace.title
         write_refine_page(self._part / "refine.png", title, told, rows, {t: v / pixels for t, v in mean.items()})
 
 

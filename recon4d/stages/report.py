@@ -11,10 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from recon4d.errors import Recon4dError
+from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress, Silent
 from recon4d.stages.report_facts import report_facts
 from recon4d.view.summary import summary_line
-from recon4d.workspace import Workspace, write_text
+from recon4d.workspace import Workspace
 
 VERSION = 1  # raised when the same scene gives another page
 PAGE, NUMBERS = "report.html", "report.json"

@@ -47,7 +47,7 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
     facts = {
         "format": FORMAT,
         "program": f"recon4d {__version__}",
-        "scene": workspace.root.resolve().name,
+        "scene": workspace.title,
         "complete": not missing,
         "next": _next(workspace, records) if missing else None,
         "input": _input(workspace, records),

@@ -71,7 +71,7 @@ def contact_sheet(
     sheet = paper(HEAD + body_height + MARGIN, 3 * MARGIN + grid.shape[1] + SIDE_WIDTH)
     sheet[HEAD : HEAD + grid.shape[0], MARGIN : MARGIN + grid.shape[1]] = grid
     sheet[HEAD : HEAD + side.shape[0], -MARGIN - SIDE_WIDTH : -MARGIN] = side
-    write(sheet, workspace.root.resolve().name, (MARGIN, 44), 0.95, INK)
+    write(sheet, workspace.title, (MARGIN, 44), 0.95, INK)
     write(sheet, _description(scene), (MARGIN, 68), 0.45, FAINT)
     write_picture(path, sheet)
 
