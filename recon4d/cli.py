@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -224,7 +225,7 @@ def _stage(stage: str, arguments: list[str]) -> int:
     if later:
         print(
             f"made from older results now: {', '.join(later)}; bring them up to date with "
-            f"recon4d run --out {workspace.root}"
+            f"recon4d run --out {shlex.quote(str(workspace.root))}"
         )
     return 0
 

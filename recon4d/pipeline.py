@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shlex
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +86,9 @@ def run(
     stages = BUILT[: BUILT.index(until) + 1]
     known = (Path(out) / MARKER).is_file()
     if source is None and not known:
-        raise WorkspaceError(f"{out} is no recon4d scene and no recording was given: recon4d run INPUT --out {out}")
+        raise WorkspaceError(
+            f"{out} is no recon4d scene and no recording was given: recon4d run INPUT --out {shlex.quote(str(out))}"
+        )
     options = absolute_paths(options or (recorded_options(Workspace(out)) if known else Options()))
     options = with_passes(options, passes)
     twice = options.poses.second_pass and "poses" in stages
@@ -375,7 +378,9 @@ def resolve_source(workspace: Workspace, source: Path | str | None) -> Path:
         return Path(source).resolve()
     known = read_options_toml(workspace.root / OPTIONS_FILE).get("input", {}).get("path")
     if known is None:
-        raise WorkspaceError(f"{workspace.root} knows no recording yet: recon4d run INPUT --out {workspace.root}")
+        raise WorkspaceError(
+            f"{workspace.root} knows no recording yet: recon4d run INPUT --out {shlex.quote(str(workspace.root))}"
+        )
     return Path(known)
 
 

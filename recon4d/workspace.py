@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -129,7 +130,9 @@ class Workspace:
         record = self.record(unit)
         if record is None:
             stage = unit.partition("/")[0]
-            raise WorkspaceError(f"{by}: the stage {stage} is not done yet: run recon4d {stage} {self.root} first")
+            raise WorkspaceError(
+                f"{by}: the stage {stage} is not done yet: run recon4d {stage} {shlex.quote(str(self.root))} first"
+            )
         return record
 
     def depth_sources(self) -> list[str]:
@@ -207,7 +210,8 @@ class Workspace:
             yield self.unit_dir(unit)
         except (InputError, FileNotFoundError, KeyError, ValueError) as error:
             raise WorkspaceError(
-                f"{self.unit_dir(unit)} is damaged ({error}): delete that folder and run recon4d run --out {self.root}"
+                f"{self.unit_dir(unit)} is damaged ({error}): delete that folder and run "
+                f"recon4d run --out {shlex.quote(str(self.root))}"
             ) from error
 
     @property

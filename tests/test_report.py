@@ -115,6 +115,19 @@ def test_options_that_differ_from_the_defaults_are_marked(scene):
     assert changed == {"--frames.stride": 3, "--metric.marker": 0.1}
 
 
+def test_commands_can_be_pasted_where_the_folder_has_a_space(tmp_path, capsys):
+    workspace = Workspace.create(tmp_path / "my scene")
+    root = f"'{workspace.root}'"
+    assert report_facts(workspace)["next"] == f"recon4d run INPUT --out {root}"
+    (workspace.root / "options.toml").write_text("[input]\npath = '/tmp/clip.mp4'\n")
+    assert report_facts(workspace)["next"] == f"recon4d run --out {root}"
+    assert cli.main(["info", str(workspace.root)]) == 0
+    assert f"next: recon4d run INPUT --out {root}" in capsys.readouterr().out
+    for verb in ("mesh", "view"):
+        assert cli.main([verb, str(workspace.root)]) == 1
+        assert root in capsys.readouterr().err
+
+
 def test_damaged_options_are_a_warning(scene):
     (scene.root / "options.toml").write_text("[frames\n")
     facts = report_facts(scene)

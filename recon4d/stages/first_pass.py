@@ -7,6 +7,7 @@ made of are replaced by those of the second pass.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def left_out(workspace: Workspace, second_pass: bool) -> StageRecord | None:
     if record is None:
         raise WorkspaceError(
             f"poses: no first pass has told what moves in {workspace.root}: make it with "
-            f"recon4d run --out {workspace.root} --passes 2"
+            f"recon4d run --out {shlex.quote(str(workspace.root))} --passes 2"
         )
     return record if record.summary["frames_with_movers"] else None
 

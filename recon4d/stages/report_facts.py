@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from pathlib import Path
 
 from recon4d import pipeline
@@ -49,7 +50,7 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
         "program": f"recon4d {__version__}",
         "scene": workspace.title,
         "complete": not missing,
-        "next": _next(workspace, records) if missing else None,
+        "next": _next(workspace) if missing else None,
         "input": _input(workspace, records),
         "numbers": _numbers(workspace, records, scale),
         "scale_how": scale.get("how"),
@@ -100,12 +101,13 @@ def _stage(unit: str, record: StageRecord | None, state: str, why: str | None) -
     return item | values | {"warnings": list(record.warnings) if record else []}
 
 
-def _next(workspace: Workspace, records: Records) -> str:
+def _next(workspace: Workspace) -> str:
+    scene = shlex.quote(str(workspace.root))
     try:
         pipeline.resolve_source(workspace, None)
     except Recon4dError:
-        return f"recon4d run INPUT --out {workspace.root}"
-    return f"recon4d run --out {workspace.root}"
+        return f"recon4d run INPUT --out {scene}"
+    return f"recon4d run --out {scene}"
 
 
 def _input(workspace: Workspace, records: Records) -> dict[str, object]:

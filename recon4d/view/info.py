@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from recon4d.view.summary import summary_line
 from recon4d.workspace import StageRecord, Workspace
 
@@ -19,5 +21,5 @@ def scene_info(workspace: Workspace, states: dict[str, tuple[StageRecord | None,
     warnings = [warning for record, _ in states.values() if record for warning in record.warnings]
     lines += [f"  warning: {warning}" for warning in warnings]
     if all(record is None for record, _ in states.values()):
-        lines.append(f"  next: recon4d run INPUT --out {workspace.root}")
+        lines.append(f"  next: recon4d run INPUT --out {shlex.quote(str(workspace.root))}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,7 +51,7 @@ class LiveScene:
         if workspace.record("poses") is None:
             raise WorkspaceError(
                 f"view: {workspace.root} has nothing to show yet, the stage poses is not done: "
-                f"run recon4d run --out {workspace.root} first"
+                f"run recon4d run --out {shlex.quote(str(workspace.root))} first"
             )
         known = workspace.depth_sources()
         if source is not None and source not in known:
