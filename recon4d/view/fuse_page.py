@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.formats.pictures import write_picture
+from recon4d.geometry.random_rows import random_rows
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.trajectory import Trajectory
 from recon4d.view.cloud_view import view_cloud
@@ -71,8 +72,7 @@ def explained_picture(row: FuseRow) -> np.ndarray:
 
 def write_turntable(path: Path, cloud: PointCloud, trajectory: Trajectory, up: np.ndarray | None) -> None:
     """Write a PNG with the cloud seen from all around; ``up`` is the upward direction of the world (3,), if known."""
-    if len(cloud) > TURN_POINTS:
-        cloud = cloud[np.sort(np.random.default_rng(0).permutation(len(cloud))[:TURN_POINTS])]
+    cloud = cloud[random_rows(len(cloud), TURN_POINTS)]
     width, height = TURN_SIZE
     lines = -(-TURNS // TURN_COLUMNS)
     page = paper(2 * MARGIN + lines * (height + GAP) - GAP, 2 * MARGIN + TURN_COLUMNS * (width + GAP) - GAP)
