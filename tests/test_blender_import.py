@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import fabricated
 import numpy as np
 import pytest
 from clients import blender
@@ -74,7 +76,7 @@ def built(request, workspace, truth, tmp_path_factory) -> tuple[str, dict[str, n
 
 def test_scene_has_the_clips_rate_range_unit_and_size(built):
     _, found = built
-    assert found["fps"] == pytest.approx(10.0, abs=1e-5)
+    assert found["fps"] == pytest.approx(26.8 / 2.684, abs=1e-5)  # see tests/test_export_blender.py
     assert found["range"].tolist() == [1, 7]
     assert found["current"] == 1
     assert found["units"].tolist() == ["METRIC", "1.0"]
@@ -250,7 +252,7 @@ def test_a_second_run_replaces_the_first_and_nothing_else(workspace):
     sources = ["ply", "ply", "glb", "usd", "ply"]
     runs = [{"export": export, "arguments": ["--source", source]} for source in sources]
     runs.append({"export": export, "text": True})
-    found = [json.loads(line) for line in blender(CHECKS / "runs.py", json.dumps(runs)).splitlines() if line[:1] == "{"]
+    found = said(runs)
     assert [run["code"] for run in found] == [0] * len(runs)
     first = found[0]["counts"]
     for number, source in enumerate([*sources, "ply"]):
@@ -259,7 +261,115 @@ def test_a_second_run_replaces_the_first_and_nothing_else(workspace):
         assert found[number]["default"] == ["Camera", "Cube", "Light"]
         if source == "ply":
             assert found[number]["counts"] == first | {"objects": first["objects"] + number}
-    assert found[0]["said"] == ["import_recon4d: scene 'recon4d clip': 5 frames at 10 frames a second, from ply"]
+    assert found[0]["said"] == ["import_recon4d: scene 'recon4d clip': 5 frames at 9.985 frames a second, from ply"]
+
+
+# -- several clips, and names that are taken ---------------------------------------------------------------------------
+
+
+def in_one_blender(folder: Path, **task: object) -> dict[str, np.ndarray]:
+    target = folder / "clips.npz"
+    blender(CHECKS / "clips.py", json.dumps(task), target)
+    with np.load(target) as found:
+        return dict(found)
+
+
+def holds(found: dict, scene: str, workspace: Workspace, frames: dict[int, str], shape: str = "points") -> None:
+    """That a Blender scene shows this clip, and at each frame what moves in it."""
+    assert found[f"{scene}/range"].tolist() == [min(frames), max(frames)]
+    if shape != "meshes":
+        assert len(found[f"{scene}/background 1"]) == len(workspace.static_cloud()) * (4 if shape == "quads" else 1)
+    for frame, name in frames.items():
+        points, cloud = found.get(f"{scene}/moving {frame}", np.zeros((0, 3))), workspace.moving_cloud(name)
+        if shape == "meshes":
+            assert (len(points) > 10) == (len(cloud) > 0), (scene, frame)
+        else:
+            assert len(points) == len(cloud) * (4 if shape == "quads" else 1), (scene, frame)
+        if len(cloud):
+            np.testing.assert_allclose(points.mean(axis=0), deliver(cloud.points).mean(axis=0), atol=0.15)
+
+
+@pytest.fixture(scope="module", params=["points", "quads", "meshes"])
+def two_clips(request, tmp_path_factory) -> tuple[str, list[Workspace]]:
+    """Two clips with the same title and the same names of frames; the second is shorter and shows them later."""
+    folder, workspaces = tmp_path_factory.mktemp("two"), []
+    for place, frames in (("a", 4), ("b", 3)):
+        workspaces.append(fabricate(folder / place / "clip", frames=frames, ball_moves=True))
+        run(workspaces[-1], ExportOptions(to=SOURCES, shape=request.param))
+    return request.param, workspaces
+
+
+FOUR, THREE = ({1 + i: f"{3 * i:06d}" for i in range(count)} for count in (4, 3))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_two_clips_of_one_title_stay_side_by_side(source, two_clips, tmp_path):
+    shape, (first, second) = two_clips
+    order = [first, second, first, second, first]  # the same again replaces its own
+    runs = [{"export": str(item.root / "export"), "arguments": ["--source", source]} for item in order]
+    found = in_one_blender(tmp_path, runs=runs)
+    assert found["scenes"].tolist() == ["recon4d clip", "recon4d clip.001"]
+    drawn = shape if source != "ply" else "points"
+    holds(found, "recon4d clip", first, FOUR, drawn)
+    holds(found, "recon4d clip.001", second, THREE, drawn)
+
+
+@pytest.mark.parametrize("taken", ["by hand", "by objects"])
+def test_glb_beside_objects_that_have_its_names(taken, two_clips, tmp_path):
+    shape, (workspace, _) = two_clips
+    export = workspace.root / "export"
+    before = {"by_hand": str(export / "glb/scene.glb")}
+    if taken == "by objects":
+        before = {"objects": ["000000", "000006", "static", "scene", "clip background"]}
+    found = in_one_blender(tmp_path, runs=[{"export": str(export), "arguments": ["--source", "glb"]}], **before)
+    holds(found, "recon4d clip", workspace, FOUR, shape)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_names_that_blender_cuts(source, tmp_path, monkeypatch):
+    walk = fabricated.fabricated_trajectory
+    long = {name: "a_clip_whose_pictures_have_names_longer_than_blenders_63_bytes_" + name for name in FOUR.values()}
+    assert len({name[:63] for name in long.values()}) == 1
+    monkeypatch.setattr(
+        fabricated, "fabricated_trajectory", lambda *size: replace(walk(*size), names=tuple(long.values()))
+    )
+    workspace = fabricate(tmp_path / "clip", ball_moves=True)
+    run(workspace, ExportOptions(to=(source,)))
+    found = in_one_blender(tmp_path, runs=[{"export": str(workspace.root / "export")}])
+    holds(found, "recon4d clip", workspace, {frame: long[name] for frame, name in FOUR.items()})
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+def said(runs: list[dict[str, object]]) -> list[dict[str, object]]:
+    printed = blender(CHECKS / "runs.py", json.dumps(runs))
+    return [json.loads(line) for line in printed.splitlines() if line[:1] == "{"]
+
+
+def test_an_export_in_which_nothing_is_left_says_so_and_what_left_it_out(tmp_path):
+    workspace = fabricate(tmp_path / "clip", ball_moves=True)
+    run(workspace, ExportOptions(to=SOURCES, provenance=(4,)))
+    runs = [{"export": str(workspace.root / "export"), "arguments": ["--source", source]} for source in SOURCES]
+    runs += [{"export": str(workspace.root / "export"), "arguments": arguments} for arguments in ([], ["--meshes"])]
+    for found in said(runs):
+        assert found["code"] == 1
+        assert (
+            "in this export, made with --layers static,moving --provenance 4: export the scene with more layers"
+            in (found["said"][0])
+        )
+    run(workspace, ExportOptions(to=("glb",), layers=("moving",)))
+    (found,) = said([{"export": str(workspace.root / "export"), "arguments": ["--background", "mesh"]}])
+    assert "no mesh of the background in this export, made with --layers moving:" in found["said"][0]
+
+
+def test_a_glb_that_says_no_frames_is_not_shown_all_at_once(workspace, tmp_path):
+    shutil.copytree(workspace.root / "export", tmp_path / "export")
+    path = tmp_path / "export/glb/scene.glb"
+    path.write_bytes(path.read_bytes().replace(b'"extras"', b'"exxxxx"'))
+    (found,) = said([{"export": str(tmp_path / "export"), "arguments": ["--source", "glb"]}])
+    assert found["code"] == 1
+    assert "does not say which frames" in found["said"][0]
 
 
 def test_what_is_wrong_is_said_in_a_sentence(workspace, tmp_path):
@@ -279,15 +389,14 @@ def test_what_is_wrong_is_said_in_a_sentence(workspace, tmp_path):
     shutil.rmtree(folders["plate"] / "blender/plate")
     runs = [{"export": str(folder)} for folder in folders.values()]
     runs[5]["arguments"] = ["--source", "usd"]
-    printed = blender(CHECKS / "runs.py", json.dumps(runs))
-    found = [json.loads(line) for line in printed.splitlines() if line[:1] == "{"]
+    found = said(runs)
     expected = {
         "alone": "no manifest.json in",
-        "nothing": "recon4d export SCENE --to ply",
+        "nothing": "ply/static.ply is missing: delete the export folder, then export the scene again",
         "damaged": "000006.ply is damaged",
         "manifest": "is damaged",
         "parts": "recon4d_blender_looks.py is missing",
-        "no_usd": "recon4d export SCENE --to usd",
+        "no_usd": "scene.usdc is missing: delete the export folder",
         "plate": "pictures of the video are missing",
     }
     for facts_, (name, text) in zip(found, expected.items(), strict=True):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import fabricate
+from fabricated import STILL, fabricate, write_unit
 
 import recon4d
+from recon4d.scene.scene4d import frame_rate
 from recon4d.stages.export import run
 from recon4d.stages.export_blender import blender_frames
 from recon4d.stages.export_options import ExportOptions
@@ -30,14 +31,23 @@ def test_a_frame_is_shown_from_the_nearest_of_blenders_frames():
     assert blender_frames(np.arange(3000) / ntsc, ntsc) == list(range(1, 3001))
 
 
+@pytest.mark.parametrize("rate", [24000 / 1001, 29.97, 59.94, 60.0])
+@pytest.mark.parametrize("digits", [3, 6])
+def test_every_frame_of_a_steady_clip_is_shown_once_though_its_times_are_rounded(rate, digits):
+    times_s = np.round(np.arange(300) / rate, digits)
+    assert blender_frames(times_s, frame_rate(times_s)) == list(range(1, 301))
+
+
 def test_pictures_are_numbered_like_blenders_frames(tmp_path):
-    workspace = fabricate(tmp_path / "scene", frames=7)
+    workspace = fabricate(tmp_path / "clip", frames=7)
     run(workspace, ExportOptions(to=("ply",), frames="000000,000003,000006,000015,000018"))
     export = workspace.root / "export"
-    # 0, 0.11, 0.2, 0.51, 0.6 s; the median step of 0.1 s gives 10 frames a second.
+    # 0, 0.11, 0.2, 0.51, 0.6 s; the line through frames 0, 1, 2, 5, 6 rises by 26.8 / 2.684 a second.
     clip = json.loads((export / "blender/clip.json").read_text())
     assert clip["frames"] == [1, 2, 3, 6, 7]
-    assert (clip["scene"], clip["up"], clip["in_metres"]) == ("scene", "z", True)
+    assert (clip["scene"], clip["up"], clip["in_metres"]) == ("clip", "z", True)
+    assert clip["formats"] == ["ply"]
+    assert json.loads((export / "manifest.json").read_text())["fps"] == pytest.approx(26.8 / 2.684)
     assert clip["pictures"] == "blender/plate/000001.jpg"
     shown = {1: "000000", 2: "000003", 3: "000006", 4: "000006", 5: "000006", 6: "000015", 7: "000018"}
     plate = sorted((export / "blender/plate").iterdir())
@@ -60,6 +70,30 @@ def test_the_script_comes_with_all_its_parts_and_only_for_what_blender_opens(tmp
     run(workspace, ExportOptions(to=("tum",)))
     assert not (export / "import_recon4d.py").exists()
     assert not (export / "blender").exists()
+
+
+def test_exports_of_a_scene_have_one_id_and_those_of_others_with_its_name_have_another(tmp_path):
+    def id_after(workspace, **options) -> str:
+        run(workspace, ExportOptions(**options))
+        return json.loads((workspace.root / "export/blender/clip.json").read_text())["id"]
+
+    workspace = fabricate(tmp_path / "a/scene", frames=1)
+    first = id_after(workspace, to=("ply",))
+    assert id_after(workspace, to=("glb",), up="y") == first
+    assert id_after(fabricate(tmp_path / "b/scene", frames=1), to=("ply",)) != first
+    write_unit(workspace, "frames", lambda folder: None)  # another clip in the same place
+    assert id_after(workspace, to=("ply",)) != first
+
+
+def test_nodes_of_a_glb_say_which_frame_they_are(tmp_path):
+    workspace = fabricate(tmp_path / "clip", ball_moves=True)
+    run(workspace, ExportOptions(to=("glb",)))
+    data = (workspace.root / "export/glb/scene.glb").read_bytes()
+    nodes = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])["nodes"]
+    said = {node["name"]: node["extras"] for node in nodes if "extras" in node}
+    frames = {name: {"frame": name} for name in workspace.trajectory().names if name != STILL}
+    assert said == {"static": {"layer": "static"}} | frames
+    assert {nodes[number]["name"] for number in nodes[0]["children"]} == set(said)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)

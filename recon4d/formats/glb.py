@@ -35,7 +35,7 @@ def write_sequence(
 
     A node per frame has STEP keys on its scale, 1 while it is shown and 0 otherwise: every viewer that plays glTF
     plays this, whatever the number of points. Viewers that do not play show the first frame. Time starts at 0; the last
-    frame lasts as long as the median one.
+    frame lasts as long as the median one. ``extras`` of a node say its ``frame`` or ``layer``: programs change names.
 
     Args:
         path: the .glb to write.
@@ -55,14 +55,15 @@ def write_sequence(
         raise ExportError(f"glb: the times of the {len(names)} frames do not increase: make the frames stage again")
     with open_glb(path, up) as glb:
         if static is not None and not is_empty(static):
-            glb.add_to_root(shape_node(glb, "static", static))
+            glb.add_to_root(shape_node(glb, "static", static) | {"extras": {"layer": "static"}})
         channels, samplers = [], []
         for i, name in enumerate(names):
             shape = shape_of(name)
             if is_empty(shape):
                 continue
             shown_at_rest = 1.0 if i == 0 else 0.0
-            node = glb.add_to_root(shape_node(glb, name, shape) | {"scale": [shown_at_rest] * 3})
+            place = {"scale": [shown_at_rest] * 3, "extras": {"frame": name}}
+            node = glb.add_to_root(shape_node(glb, name, shape) | place)
             if len(names) > 1:
                 channels.append({"sampler": len(samplers), "target": {"node": node, "path": "scale"}})
                 samplers.append(_shown_keys(glb, starts_s, i))

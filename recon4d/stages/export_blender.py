@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import recon4d
 from recon4d.formats.usd_camera import time_codes
 from recon4d.stages.export_delivery import Delivery, link_or_copy
+from recon4d.workspace import Workspace
 
 SCRIPT = "import_recon4d.py"
 
@@ -22,7 +24,9 @@ def write_import_script(delivery: Delivery) -> None:
         shutil.copyfile(source, (root if source.name == SCRIPT else folder) / source.name)
     frames = blender_frames(delivery.starts_s, delivery.fps)
     clip = {
+        "id": clip_id(delivery.workspace),
         "scene": delivery.workspace.title,
+        "formats": list(delivery.options.to),
         "up": delivery.up.value,
         "in_metres": delivery.in_metres,
         "frames": frames,
@@ -30,6 +34,17 @@ def write_import_script(delivery: Delivery) -> None:
         "usd_codes": time_codes(delivery.starts_s, round(delivery.fps, 6)).tolist(),
     }
     (folder / "clip.json").write_text(json.dumps(clip, indent=1) + "\n", encoding="utf-8")
+
+
+def clip_id(workspace: Workspace) -> str:
+    """What tells this scene's exports from all others in one .blend: a hash of where it lies and which frames it has.
+
+    It is written down at export: an export folder that is moved or copied keeps it. The frames are in it as well
+    because scenes in containers often have the same path.
+    """
+    frames = workspace.record("frames")
+    text = f"{workspace.root.resolve()}\n{frames.key if frames else ''}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def blender_frames(starts_s: np.ndarray, fps: float) -> list[int]:

@@ -144,4 +144,5 @@ def plate_pictures(scene, places):
     return {f"plate {frame}": render(stage, frame, places) for frame in frames}
 
 
-main()
+if __name__ == "__main__":
+    main()

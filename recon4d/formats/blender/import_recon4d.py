@@ -7,9 +7,10 @@ From a terminal, in the folder of this script:
 or open it in Blender's text editor, change the settings below if need be, and press Run.
 
 It makes a Blender scene of its own and leaves the others alone: metres, z up, the clip's frame rate and length, the
-background, what moves in each frame, the camera with its lens and path, and the video behind it. Run again, it replaces
-what it made before and keeps objects you added to that scene. Colours are those of the video: the materials give off
-light, and the scene's view transform is Standard. Blender 4.2 or later (usd: 4.4); tested with 4.5 and 5.0.
+background, what moves in each frame, the camera with its lens and path, and the video behind it. Run again for the same
+clip, it replaces what it made before and keeps objects you added to that scene; other clips stay. Colours are those of
+the video: the materials give off light, and the scene's view transform is Standard. Blender 4.2 or later (usd: 4.4);
+tested with 4.5 and 5.0.
 """
 
 import argparse
@@ -30,6 +31,7 @@ SAVE = None  # a .blend to save at the end
 
 OLDEST = {"ply": (4, 2, 0), "glb": (4, 2, 0), "usd": (4, 4, 0)}
 FILES = {"ply": "ply/static.ply", "usd": "usd/scene.usdc", "glb": "glb/scene.glb"}  # by preference: see Clip.source
+AGAIN = "delete the export folder, then export the scene again"
 # Turns the delivered axes z-up; those of the model are a camera's: y down, z forward.
 Z_UP = {"z": np.eye(3), "y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]], "model": [[1, 0, 0], [0, 0, 1], [0, -1, 0]]}
 
@@ -54,26 +56,37 @@ class Clip:
             times_s = np.array(manifest["timestamps_s"], dtype=float)
             # Of each frame of the clip the first of Blender's frames that shows it, counted from 1.
             self.frames, self.usd_codes = clip["frames"], clip["usd_codes"]
-            self.pictures, self.title = clip["pictures"], clip["scene"]
+            # Two clips may have the same title; the id is the same whenever the same scene is exported again.
+            self.pictures, self.title, self.id = clip["pictures"], clip["scene"], clip["id"]
+            self.formats, self.files = clip["formats"], set(manifest["files"])
+            self.layers, self.provenance = manifest["layers"], manifest["provenance"]
             self.z_up, self.in_metres = np.array(Z_UP[clip["up"]], dtype=float), clip["in_metres"]
         except OSError as error:
-            raise Problem(f"{error.filename} cannot be read ({error.strerror}): export the scene again") from None
+            raise Problem(f"{error.filename} cannot be read ({error.strerror}): {AGAIN}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise Problem(f"{folder}: manifest.json or blender/clip.json is damaged ({error!r})") from None
+            raise Problem(f"{folder}: manifest.json or blender/clip.json is damaged ({error!r}): {AGAIN}") from None
         self.starts_s = times_s - times_s[0]
 
     def source(self, wanted):
         """The wanted format, or the first that is there: PLY loses nothing and needs no files once it is imported."""
         there = [name for name, file in FILES.items() if (self.folder / file).is_file()]
-        if not (wanted or there):
-            raise Problem(f"{self.folder} has none of {', '.join(FILES.values())}: recon4d export SCENE --to ply")
-        source = wanted or there[0]
+        source = wanted or next(iter(there or [name for name in FILES if name in self.formats]))
         if source not in there:
-            raise Problem(f"{self.folder / FILES[source]} is missing: recon4d export SCENE --to {source}")
+            file = self.folder / FILES[source]
+            if source not in self.formats:
+                raise Problem(f"{file} was not exported: recon4d export SCENE --to {source}")
+            raise Problem(f"{file} is missing: {AGAIN}" if FILES[source] in self.files else self.without("points"))
         if bpy.app.version < OLDEST[source]:
             oldest = ".".join(map(str, OLDEST[source][:2]))
             raise Problem(f"this is Blender {bpy.app.version_string}, {source} needs Blender {oldest} or later")
         return source
+
+    def without(self, what):
+        """The sentence for an export in which nothing of a kind is left."""
+        chosen = f"--layers {','.join(self.layers)}"
+        if self.provenance is not None:
+            chosen += f" --provenance {','.join(map(str, self.provenance))}"
+        return f"no {what} in this export, made with {chosen}: export the scene with more layers, provenance or frames"
 
     def frame_at(self, time_s):
         """Blender's frame of the clip's frame that is nearest to a time, seconds from the first."""
@@ -124,7 +137,7 @@ def helpers_of(folder):
         import recon4d_blender_looks as looks
         import recon4d_blender_readers as readers
     except ModuleNotFoundError as error:
-        raise Problem(f"{error.name}.py is missing in {path}: export the scene again") from None
+        raise Problem(f"{error.name}.py is missing in {path}: {AGAIN}") from None
     finally:
         sys.dont_write_bytecode = cached
         sys.path.remove(path)
@@ -145,15 +158,17 @@ def build(options):
         if options.meshes:
             readers.frame_meshes(clip, look, home, pool)
         else:
-            readers.READERS[source](clip, look, home, pool)
-            readers.show_background(clip, look, home, options.background)
+            points = readers.READERS[source](clip, look, home, pool)
+            readers.show_background(clip, look, home, points, options.background)
         diagonal = data.diagonal(home)
         camera.add_camera(clip, scene, home, diagonal, options.plate)
         camera.look_through(diagonal)
+    except readers.Damaged as error:
+        raise Problem(f"{error}: {AGAIN}") from None
     except readers.Unreadable as error:
         raise Problem(str(error)) from None
     finally:
-        data.tag(data.blocks() - before, clip.title)
+        data.tag(data.blocks() - before, clip)
     scene.frame_set(scene.frame_start)
     rate = f"{clip.fps:.4g} frames a second"
     say(f"scene '{scene.name}': {len(clip.names)} frames at {rate}, from {source or 'meshes of single frames'}")

@@ -3,7 +3,7 @@
 import bpy
 import numpy as np
 
-TAG = "recon4d"  # property of all that was made by the import; its value is the title of the clip
+TAG = "recon4d"  # property of all that was made by the import; its value is the clip's id
 CONSTANT, LINEAR = 0, 1  # Blender's numbers of kinds of interpolation
 KINDS = ("objects", "meshes", "pointclouds", "cameras", "lights", "materials", "images", "node_groups", "actions")
 
@@ -13,9 +13,9 @@ def blocks():
     return {item for kind in (*KINDS, "cache_files", "collections", "worlds") for item in getattr(bpy.data, kind)}
 
 
-def tag(items, title):
+def tag(items, clip):
     for item in items:
-        item[TAG] = title
+        item[TAG] = clip.id
 
 
 def collection_of(title, parent, hidden=False):
@@ -33,11 +33,11 @@ def object_of(title, data, collection):
 
 def fresh_scene(clip):
     """The clip's own Blender scene; what an earlier run made is removed, what the user added or set stays."""
-    scene = next((item for item in bpy.data.scenes if item.get(TAG) == clip.title), None)
-    bpy.data.batch_remove([item for item in blocks() if item.get(TAG) == clip.title])
+    scene = next((item for item in bpy.data.scenes if item.get(TAG) == clip.id), None)
+    bpy.data.batch_remove([item for item in blocks() if item.get(TAG) == clip.id])
     if scene is None:
         scene = bpy.data.scenes.new(f"recon4d {clip.title}")
-        scene[TAG] = clip.title
+        scene[TAG] = clip.id
         scene.view_settings.view_transform, scene.view_settings.look = "Standard", "None"
         scene.sync_mode = "FRAME_DROP"  # plays as long as the clip, on slow machines too
         if hasattr(scene, "cycles"):

@@ -11,13 +11,19 @@ from recon4d_blender_looks import add_nodes, colours_of, is_surface, play, set_r
 
 SCALARS = {"float": "<f4", "uchar": "u1", "ushort": "<u2", "int": "<i4"}
 FACE = np.dtype([("count", "u1"), ("corners", "<i4", (3,))])
+LABELS = ("layer", "frame")  # extras of the nodes of a .glb
+STATIC = ("layer", "static")
 NUMBERS = {"confidence": ("FLOAT", np.float32), "provenance": ("INT", np.int32), "object_id": ("INT", np.int32)}
 # USD files here hold a sample until just before the next: a time this much after it is safe from rounding, codes.
 AFTER_SAMPLE = 0.01
 
 
 class Unreadable(Exception):
-    """A file that is missing or damaged."""
+    """A file that is not there or cannot be imported, or an export in which nothing is left."""
+
+
+class Damaged(Unreadable):
+    """A file that a new export puts right."""
 
 
 # -- PLY --------------------------------------------------------------------------------------------------------------
@@ -34,9 +40,9 @@ def read_ply(path):
         faces = np.frombuffer(body, FACE, counts.get("face", 0), rows.nbytes) if counts.get("face") else None
         return rows, np.zeros((0, 3), dtype=np.int32) if faces is None else faces["corners"]
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read ({error.strerror}): export the scene again") from None
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, IndexError) as error:
-        raise Unreadable(f"{path} is damaged, or no PLY of recon4d ({error}): export the scene again") from None
+        raise Damaged(f"{path} is damaged, or no PLY of recon4d ({error})") from None
 
 
 def ply_object(path, title, clip, collection):
@@ -74,7 +80,9 @@ def from_ply(clip, looks, home, pool):
         (frame, ply_object(root / "moving" / f"{name}.ply", f"{clip.title} {name}", clip, pool))
         for name, frame in zip(clip.names, clip.frames)
     ]
-    play(f"{clip.title} moving", keys, looks, home)
+    if not (play(f"{clip.title} moving", keys, looks, home) or static):
+        raise Unreadable(clip.without("points"))
+    return static
 
 
 # -- GLB --------------------------------------------------------------------------------------------------------------
@@ -100,9 +108,9 @@ def imported(operator, path, collection, **options):
     return objects
 
 
-def glb_objects(path, home, pool, looks):
-    """{name of the node: object} of a .glb: transforms applied, animation left to `play`. ``static`` lies in home."""
-    before, objects = blocks(), imported(bpy.ops.import_scene.gltf, path, home)
+def glb_objects(path, collection, looks):
+    """{object: what its node says it is, see `label_of`} of a .glb: transforms applied, animation left to `play`."""
+    before, objects = blocks(), imported(bpy.ops.import_scene.gltf, path, collection)
     for item in objects:
         if item.animation_data:
             item.animation_data_clear()
@@ -110,62 +118,70 @@ def glb_objects(path, home, pool, looks):
     bpy.data.batch_remove([item for item in blocks() if isinstance(item, bpy.types.Action) and item not in before])
     bpy.context.view_layer.update()
     world = {item: item.matrix_world.copy() for item in objects}
-    found = {top_of(item).name: item for item in objects if item.type == "MESH"}
-    for item in found.values():
+    found = {item: label_of(item) for item in objects if item.type == "MESH"}
+    for item in found:
         item.parent, item.matrix_world = None, Matrix.Identity(4)
         item.data.transform(world[item])
         points = np.empty((len(item.data.vertices), 3), dtype=np.float32)
         item.data.vertices.foreach_get("co", points.ravel())
-        if not is_surface(item):
+        if is_surface(item):
+            looks.dress(item)
+        else:
             set_radius(item.data, points)
     bpy.data.batch_remove([item for item in objects if item.type != "MESH"])
-    for name, item in found.items():
-        if name != "static":
-            home.objects.unlink(item)
-            pool.objects.link(item)
-        if is_surface(item) or name == "static":
-            looks.dress(item)
     return found
 
 
-def top_of(item):
-    """The node below the root, which turns the axes: quantised points lie in a child of their frame's node."""
-    while item.parent is not None and item.parent.parent is not None:
+def label_of(item):
+    """("layer", "static") or ("frame", NAME): the extras of the node that an object, or one above it, came from.
+
+    Names do not tell: Blender changes one that is taken, and cuts long ones.
+    """
+    while item is not None:
+        for kind in LABELS:
+            if kind in item:
+                return kind, item[kind]
         item = item.parent
-    return item
+    return None
 
 
 def glb_times(path):
-    """{name of the node: [(second, whether it is shown from then on)]}, from the keys of the nodes' scales."""
+    """{label of a node: [(second, whether it is shown from then on)]}; without keys a node is always shown."""
     try:
         data = path.read_bytes()
         length = struct.unpack_from("<I", data, 12)[0]
         gltf, binary = json.loads(data[20 : 20 + length]), memoryview(data)[28 + length :]
     except (OSError, ValueError, struct.error) as error:
-        raise Unreadable(f"{path} cannot be read ({error}): export the scene again") from None
+        raise Damaged(f"{path} cannot be read ({error})") from None
 
     def numbers(index, columns):
         accessor = gltf["accessors"][index]
         offset = gltf["bufferViews"][accessor["bufferView"]].get("byteOffset", 0) + accessor.get("byteOffset", 0)
         return np.frombuffer(binary, "<f4", accessor["count"] * columns, offset).reshape(-1, columns)[:, 0]
 
-    times = {}
+    labels = {
+        number: (kind, node["extras"][kind])
+        for number, node in enumerate(gltf["nodes"])
+        for kind in LABELS
+        if kind in node.get("extras", {})
+    }
+    times = {label: [(0.0, True)] for label in labels.values()}
     for animation in gltf.get("animations", []):
         for channel in animation["channels"]:
-            sampler = animation["samplers"][channel["sampler"]]
-            if channel["target"]["path"] == "scale":
-                name = gltf["nodes"][channel["target"]["node"]]["name"]
-                times[name] = list(zip(numbers(sampler["input"], 1), numbers(sampler["output"], 3) > 0.5))
+            sampler, target = animation["samplers"][channel["sampler"]], channel["target"]
+            if target["path"] == "scale" and target["node"] in labels:
+                keys = zip(numbers(sampler["input"], 1), numbers(sampler["output"], 3) > 0.5)
+                times[labels[target["node"]]] = list(keys)
     return times
 
 
-def glb_keys(clip, found, times):
-    """(Blender's frame, object or None) for `play`: what each node says of itself; without keys it is always shown."""
+def glb_keys(clip, shown):
+    """(Blender's frame, object or None) for `play`, from pairs of an object and what its node says of its times."""
     changes = {}
-    for name, item in found.items():
-        for second, shown in times.get(name, [(0.0, True)]):
+    for item, times in shown:
+        for second, is_shown in times:
             frame = clip.frame_at(second)
-            if shown:
+            if is_shown:
                 changes[frame] = item
             else:
                 changes.setdefault(frame, None)
@@ -174,11 +190,30 @@ def glb_keys(clip, found, times):
 
 def from_glb(clip, looks, home, pool):
     path = clip.folder / "glb" / "scene.glb"
-    found, times = glb_objects(path, home, pool, looks), glb_times(path)
-    static = found.pop("static", None)
+    times = glb_times(path)
+    found = {label: item for item, label in glb_objects(path, home, looks).items()}
+    if set(found) != set(times):
+        lost = sorted(" ".join(label) for label in set(times) - set(found))
+        if not lost:
+            raise Damaged(f"{path} does not say which frames its parts are")
+        raise Unreadable(f"Blender {bpy.app.version_string} does not import {lost[0]} of {path}: take another --source")
+    static = found.pop(STATIC, None)
     if static is not None:
         static.name = f"{clip.title} background"
-    play(f"{clip.title} moving", glb_keys(clip, found, times), looks, home)
+        if not is_surface(static):
+            looks.dress(static)
+    for (_, name), item in found.items():
+        item.name = f"{clip.title} {name}"
+        move(item, home, pool)
+    keys = glb_keys(clip, [(item, times[label]) for label, item in found.items()])
+    if not (play(f"{clip.title} moving", keys, looks, home) or static):
+        raise Unreadable(clip.without("points"))
+    return static
+
+
+def move(item, old, new):
+    old.objects.unlink(item)
+    new.objects.link(item)
 
 
 # -- USD --------------------------------------------------------------------------------------------------------------
@@ -192,10 +227,14 @@ def from_usd(clip, looks, home, pool):
     objects = imported(bpy.ops.wm.usd_import, clip.folder / "usd" / "scene.usdc", home, **skipped)
     world = {item: item.matrix_world.copy() for item in objects}
     shapes = [item for item in objects if item.type in {"MESH", "POINTCLOUD"}]
+    if not shapes:
+        raise Unreadable(clip.without("points"))
+    static = None
     for item in shapes:
         item.parent, item.matrix_world = None, world[item]
-        plays = any(modifier.type == "MESH_SEQUENCE_CACHE" for modifier in item.modifiers)
-        item.name = f"{clip.title} {'moving' if plays else 'background'}"
+        if item.name.partition(".")[0] == "static":  # Blender adds .001 where the name is taken
+            static = item
+        item.name = f"{clip.title} {'background' if item is static else 'moving'}"
         if item.type == "MESH":  # the one of the first frame may be empty
             item.data.materials.clear()
             item.data.materials.append(looks.material("displayColor"))
@@ -207,6 +246,7 @@ def from_usd(clip, looks, home, pool):
             cache.override_frame = True
             codes = [code + AFTER_SAMPLE for code in clip.usd_codes]
             animate(cache, "frame", clip.frames, codes, CONSTANT)
+    return static
 
 
 READERS = {"ply": from_ply, "glb": from_glb, "usd": from_usd}
@@ -215,9 +255,8 @@ READERS = {"ply": from_ply, "glb": from_glb, "usd": from_usd}
 # -- surfaces ---------------------------------------------------------------------------------------------------------
 
 
-def show_background(clip, looks, home, wanted):
+def show_background(clip, looks, home, points, wanted):
     """Show the background as points, mesh, both or not at all; its mesh is read only when it is to be shown."""
-    points = home.objects.get(f"{clip.title} background")
     if points is not None and wanted in {"mesh", "none"}:
         points.hide_render = points.hide_viewport = True
     if wanted in {"mesh", "both"}:
@@ -228,14 +267,16 @@ def add_static_mesh(clip, looks, home):
     """The background's mesh, from PLY or GLB."""
     ply, glb = clip.folder / "ply" / "static_mesh.ply", clip.folder / "glb" / "static_mesh.glb"
     title = f"{clip.title} background mesh"
+    mesh = None
     if ply.is_file():
         mesh = ply_object(ply, title, clip, home)
         if mesh is not None:
             looks.dress(mesh)
     elif glb.is_file():
-        next(iter(glb_objects(glb, home, home, looks).values())).name = title
-    else:
-        raise Unreadable(f"{clip.folder} has no mesh of the background: recon4d export SCENE --to ply")
+        mesh = next(iter(glb_objects(glb, home, looks)))
+        mesh.name = title
+    if mesh is None:
+        raise Unreadable(no_mesh(clip, "mesh of the background", "ply"))
 
 
 def frame_meshes(clip, looks, home, pool):
@@ -245,12 +286,21 @@ def frame_meshes(clip, looks, home, pool):
         glb, ply = (clip.folder / kind / "meshes" / f"{name}.{kind}" for kind in ("glb", "ply"))
         mesh = None
         if glb.is_file():
-            mesh = next(iter(glb_objects(glb, home, pool, looks).values()), None)
+            mesh = next(iter(glb_objects(glb, home, looks)))
+            mesh.name = f"{clip.title} {name}"
+            move(mesh, home, pool)
         elif ply.is_file():
             mesh = ply_object(ply, f"{clip.title} {name}", clip, pool)
             if mesh is not None and colours_of(mesh):
                 looks.dress(mesh)
         keys.append((frame, mesh))
     if not any(mesh for _, mesh in keys):
-        raise Unreadable(f"{clip.folder} has no meshes of single frames: recon4d export SCENE --to glb")
+        raise Unreadable(no_mesh(clip, "meshes of single frames", "glb"))
     play(f"{clip.title} surfaces", keys, looks, home)
+
+
+def no_mesh(clip, what, advised):
+    """The sentence for meshes that are not there: not exported, or left out by what was chosen."""
+    if {"ply", "glb"} & set(clip.formats):
+        return clip.without(what)
+    return f"{clip.folder} has no {what}: recon4d export SCENE --to {advised}"
