@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLENDER = ROOT / ".venv-blender/bin/python"
 NODE_MODULES = ROOT / "tools/clients/node_modules"
+CHROMIUMS = (
+    "chromium",
+    "google-chrome",
+    "google-chrome-stable",
+    "chromium-browser",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+NO_CHROMIUM = (
+    "no Chromium or Chrome was found that starts: install Google Chrome (https://www.google.com/chrome), or Chromium "
+    "(Debian: apt-get install chromium; macOS: brew install --cask chromium), or set RECON4D_CHROMIUM to its path"
+)
 
 
 def blender(script: Path, *arguments: object, timeout_s: float = 300) -> str:
@@ -32,9 +45,21 @@ def blender(script: Path, *arguments: object, timeout_s: float = 300) -> str:
 
 def chromium() -> str:
     """Path of a Chromium that runs without a screen."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    _need(found is not None, "Chromium", "tools/setup_clients.sh")
-    return str(found)
+    found = find_chromium()
+    if found is None:
+        pytest.fail(NO_CHROMIUM)
+    return found
+
+
+def find_chromium() -> str | None:
+    """The first Chromium or Chrome that starts: RECON4D_CHROMIUM and no other where it is set."""
+    given = os.environ.get("RECON4D_CHROMIUM")
+    for name in [given] if given else CHROMIUMS:
+        path = shutil.which(name)
+        # Ubuntu's chromium-browser is there without a browser: it only says that a snap is needed.
+        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
 
 
 def gltf_issues(path: Path) -> list[str]:
@@ -60,3 +85,7 @@ def gltf_issues(path: Path) -> list[str]:
 def _need(there: bool, what: str, script: str) -> None:
     if not there:
         pytest.fail(f"{what} is missing: run bash {script}, or make test-clients")
+
+
+if __name__ == "__main__":  # for tools/setup_clients.sh
+    print(find_chromium() or sys.exit(f"setup_clients: {NO_CHROMIUM}"))
