@@ -339,6 +339,14 @@ def test_names_that_blender_cuts(source, tmp_path, monkeypatch):
     holds(found, "recon4d clip", workspace, {frame: long[name] for frame, name in FOUR.items()})
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_single_frame_has_background_and_what_moves(source, tmp_path):
+    workspace = fabricate(tmp_path / "clip", frames=1, ball_moves=True)
+    run(workspace, ExportOptions(to=(source,)))
+    found = in_one_blender(tmp_path, runs=[{"export": str(workspace.root / "export")}])
+    holds(found, "recon4d clip", workspace, {1: "000000"})
+
+
 # -- what is wrong ---------------------------------------------------------------------------------------------------
 
 
