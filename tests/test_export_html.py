@@ -2,18 +2,16 @@
 
 import base64
 import json
-import re
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from fabricated import STILL, fabricate
+from listening import Listener
 from test_player import elements, unpack
 
 from recon4d.errors import ExportError
 from recon4d.formats.ply import write_cloud
-from recon4d.progress import Silent
 from recon4d.scene.cloud import PointCloud
 from recon4d.stages import export
 from recon4d.stages.export import ExportOptions
@@ -22,24 +20,9 @@ from recon4d.workspace import Workspace
 PAGE = "export/html/index.html"
 
 
-class Listening(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    @contextmanager
-    def bar(self, label, total, done=0):
-        with super().bar(label, total, done) as bar:
-            yield bar
-
-
 def exported(workspace: Workspace, **options: object) -> tuple[dict[str, str], list[str]]:
     """The page's elements and what was said."""
-    progress = Listening()
+    progress = Listener()
     export.run(workspace, ExportOptions(to=("html",), **options), progress)
     return elements((workspace.root / PAGE).read_text(encoding="utf-8")), progress.said
 
@@ -68,6 +51,7 @@ def test_the_page_is_the_delivered_scene(room):
     found, said = exported(room)
     head, scene = json.loads(found["scene"]), room.scene()
     assert head["title"] == "cellar"
+    assert head["pictures_left_out"] is False
     assert (head["unit"], head["up"], head["floor"]) == ("m", [0, 0, 1], 0.0)
     assert head["static_points"] == head["static_whole"] == len(scene.static)
     delivered = scene.delivered_from_scene()
@@ -152,13 +136,18 @@ def test_no_static_layer(room):
     assert np.isfinite([head["radius"], head["depth"], head["floor"], *head["centre"]]).all()
 
 
-def test_the_same_scene_gives_the_same_page(tmp_path):
+def test_the_same_scene_gives_the_same_page_wherever_it_lies(tmp_path):
     pages = []
     for name in ("a", "b"):
-        workspace = fabricate(tmp_path / name / "scene", frames=2)
+        workspace = fabricate(tmp_path / name / "cellar", frames=2)
         exported(workspace, max_static_points=300)
-        pages.append(re.sub(rb'<title>.*?</title>|"title":"\w+"', b"", (workspace.root / PAGE).read_bytes()))
+        pages.append((workspace.root / PAGE).read_bytes())
     assert pages[0] == pages[1]
+    moved = tmp_path / "attic"
+    workspace.root.rename(moved)
+    found, _ = exported(Workspace(moved), max_static_points=301)
+    assert json.loads(found["scene"])["title"] == "attic"
+    assert b"<title>attic</title>" in (moved / PAGE).read_bytes()
 
 
 def test_pictures_go_when_there_is_no_room_for_them(tmp_path, monkeypatch):
@@ -169,7 +158,9 @@ def test_pictures_go_when_there_is_no_room_for_them(tmp_path, monkeypatch):
     monkeypatch.setattr(export_html, "PICTURE_SETTINGS", small)
     monkeypatch.setattr(export_html, "small_jpeg", lambda picture, setting: b"x" * 400_000)
     found, said = exported(workspace, html_mb=1.0)
-    assert json.loads(found["scene"])["pictures"] is False
+    head = json.loads(found["scene"])
+    assert (head["pictures"], head["pictures_left_out"]) == (False, True)
+    assert "The video is not in this page: within 1 MB there is no room for it." in head["notes"]
     assert "p0" not in found
     assert any("no pictures of the video" in text for text in said)
 

@@ -1,5 +1,6 @@
 """The live viewer: what is drawn, by hand, and a running server."""
 
+import html
 import json
 import signal
 import socket
@@ -28,7 +29,6 @@ from recon4d.view.live_colors import (
     FARTHER,
     MODES,
     NEARER,
-    PROVENANCE,
     SAME,
     mode_of,
     modes_of,
@@ -37,11 +37,14 @@ from recon4d.view.live_colors import (
     signed_colors,
 )
 from recon4d.view.live_drawings import Points
-from recon4d.view.live_layers import layers_of, shown_at_first
+from recon4d.view.live_layers import alternatives, layers_of, shown_at_first
+from recon4d.view.live_nodes import Nodes, picture_distance
+from recon4d.view.live_panel import about_markdown, plain
 from recon4d.view.live_placed import median_fit, placed
 from recon4d.view.live_scene import LiveScene, nearest_grid
 from recon4d.view.live_wish import Wish
 from recon4d.view.motion_page import object_color
+from recon4d.view.origins import ORIGINS
 from recon4d.workspace import StageRecord, Workspace
 
 SIZE = 32, 24  # width, height: small enough that every test is quick
@@ -204,16 +207,16 @@ def test_frames_together_are_spread_over_the_clip():
 
 def test_provenance_has_the_colours_of_its_legend(scene):
     cloud = builds.frame_cloud(scene, "align", FRAMES[0], "provenance", 10_000)
-    np.testing.assert_array_equal(np.unique(cloud.colors, axis=0), [PROVENANCE[Provenance.FITTED][1]])
+    np.testing.assert_array_equal(np.unique(cloud.colors, axis=0), [ORIGINS[Provenance.FITTED][1]])
     refined = builds.frame_cloud(scene, "refine", FRAMES[0], "provenance", 10_000)
-    np.testing.assert_array_equal(np.unique(refined.colors, axis=0), [PROVENANCE[Provenance.MEASURED][1]])
+    np.testing.assert_array_equal(np.unique(refined.colors, axis=0), [ORIGINS[Provenance.MEASURED][1]])
     raw = builds.frame_cloud(scene, "raw/model", FRAMES[0], "provenance", 10_000)
-    np.testing.assert_array_equal(np.unique(raw.colors, axis=0), [PROVENANCE[Provenance.COMPLETED][1]])
+    np.testing.assert_array_equal(np.unique(raw.colors, axis=0), [ORIGINS[Provenance.COMPLETED][1]])
     legend = mode_of("provenance").legend(scene)
-    for _, color in PROVENANCE.values():
+    for _, color in ORIGINS.values():
         assert f"rgb{color}" in legend
-    assert len({color for _, color in PROVENANCE.values()}) == len(Provenance)
-    np.testing.assert_array_equal(provenance_colors(np.array([4, 0])), [PROVENANCE[4][1], PROVENANCE[0][1]])
+    assert len({color for _, color in ORIGINS.values()}) == len(Provenance)
+    np.testing.assert_array_equal(provenance_colors(np.array([4, 0])), [ORIGINS[4][1], ORIGINS[0][1]])
 
 
 def test_what_refine_did_is_red_where_farther(scene):
@@ -539,17 +542,55 @@ def test_moving_the_slider_sends_only_what_has_changed(view):
     assert FRAMES[2] in view.panel.status.content
 
 
-def test_before_and_after_by_one_click(view):
+def test_show_only_leaves_no_other_surface_that_would_look_the_same(view):
     view.wait_until_shown()
-    view.panel.boxes["align"].value = True
+    choices = alternatives(view.panel.layers.values())
+    assert list(choices) == ["Raw", "Aligned", "Refined", "Fused"]
+    for key in ("static mesh", "mesh", "flow"):
+        view.panel.boxes[key].value = True
+    extras = {"path", "camera", "grid", "flow"}
+    for label, keys in {"Aligned": {"align"}, "Refined": {"refine"}, "Fused": {"static", "moving"}}.items():
+        view.panel.show_only(choices[label])
+        assert view.wait_until_shown().layers == keys | extras, label
+    for key in ("align", "refine", "mesh", "static mesh"):
+        assert not any(handle.visible for handle in view.nodes.handles(key)), key
+    assert all(handle.visible for handle in view.nodes.handles("static"))
+
+
+def test_a_camera_that_is_followed_hides_nothing_with_its_picture(view):
     view.wait_until_shown()
-    aligned = view.server.scene.get_handle_by_name("/align")
-    assert aligned.visible
-    view.panel.boxes["align"].value = False
-    view.panel.boxes["refine"].value = True
+    view.panel.boxes["cameras"].value = True
+    assert view.nodes.handles("camera")[0].visible
+    view.panel.follow.value = True
+    view.show_frame(2)
     view.wait_until_shown()
-    assert not aligned.visible
-    assert view.server.scene.get_handle_by_name("/refine").visible
+    assert not view.nodes.handles("camera")[0].visible
+    assert not view.nodes.handles("cameras")[2].visible
+    view.panel.follow.value = False
+    view.wait_until_shown()
+    view.show_frame(3)
+    view.wait_until_shown()
+    assert view.nodes.handles("camera")[0].visible
+    assert all(handle.visible for handle in view.nodes.handles("cameras"))
+
+
+def test_cameras_make_way_for_an_eye_in_them(view):
+    drawing = builds.camera_now(view.scene, wish())
+    one, nodes = drawing.frusta[0], Nodes(view.server)
+    reach = picture_distance(one, drawing.size)
+    height = np.tan(one.fov_rad / 2) * reach
+    # Viser scales the pyramid so that a quarter of its volume is the size cubed.
+    assert (2 * height) * (2 * height * one.aspect) * reach / 3 == pytest.approx(4 * drawing.size**3)
+    nodes.make_way([one.position])
+    nodes.show("probe", drawing, 1.0)
+    handle, far = nodes.handles("probe")[0], one.position + np.array([0, 0, 50.0])
+    assert not handle.visible  # not even for a moment
+    for away, visible in ((1.1, True), (0.9, False), (0.0, False), (2.0, True)):
+        nodes.make_way([far, one.position + np.array([away * reach, 0, 0])])
+        assert handle.visible is visible
+    nodes.hide("probe")
+    nodes.make_way([])
+    assert not handle.visible  # it is not asked for
 
 
 def test_an_empty_frame_takes_the_points_away_and_the_next_brings_them_back(view):
@@ -597,6 +638,19 @@ def test_no_browser_can_have_the_page_lent_to_the_internet(view):
     assert view.server.request_share_url() is None
 
 
+def test_names_and_errors_are_shown_as_they_are_and_not_run(view):
+    nasty = "<img src=x onerror=alert(1)> *a* _b_ [c](d) `e` &amp; 1. #f"
+    marked = plain(nasty)
+    assert not set(marked) & set("<>*_[]()`.=")
+    assert html.unescape(marked) == nasty
+    view.wait_until_shown()
+    view.panel.tell(view.panel.wish, nasty)
+    assert marked in view.panel.status.content
+    about = about_markdown(view.scene, [nasty], [nasty])
+    assert about.count(f"- {marked}") == 2
+    assert "<" not in about
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
@@ -613,11 +667,13 @@ def test_an_unknown_source_names_the_known_ones(workspace, capsys):
     assert "there is model" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--max-points", "5"], ["--port", "70000"], ["--host", "no.such.host.invalid"]])
-def test_options_out_of_range_are_one_sentence(workspace, words, capsys):
+@pytest.mark.parametrize(
+    "words", [["--max-points", "0"], ["--port", "70000"], ["--port", "-1"], ["--host", "no.such.host.invalid"]]
+)
+def test_options_out_of_range_are_one_sentence_with_the_flag_as_typed(workspace, words, capsys):
     assert main(["view", str(workspace.root), *words]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("recon4d: view: ")
+    assert said.startswith(f"recon4d: view: {words[0]} ")
     assert said.count("\n") == 1
 
 

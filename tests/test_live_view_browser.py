@@ -9,6 +9,7 @@ from clients import chromium
 from test_live_view import complete
 
 from recon4d.stages.view import ViewOptions, start_view
+from recon4d.view.live_layers import shown_at_first
 
 pytestmark = pytest.mark.clients
 
@@ -79,6 +80,13 @@ def page(browser, live):
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
 
 
+def until(condition, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.05)
+
+
 def show(live, *keys: str) -> None:
     for key, box in live.panel.boxes.items():
         box.value = key in keys
@@ -101,10 +109,11 @@ def test_time_changes_the_picture_and_comes_back(live, page):
 
 
 def test_the_view_through_the_camera_is_the_picture(live, page):
-    show(live, "refine")
+    show(live, "refine", "camera")  # its picture must not lie over the view
     live.show_frame(1)
     page.get_by_role("button", name="Through camera").click()
     shot = settled(page)
+    assert not live.nodes.handles("camera")[0].visible
     wanted = live.scene.picture("000003").astype(int)
     mask = drawn(shot) | (shot.max(axis=-1) > 60)
     rows, columns = np.nonzero(mask.mean(axis=1) > 0.3)[0], np.nonzero(mask.mean(axis=0) > 0.3)[0]
@@ -116,7 +125,31 @@ def test_the_view_through_the_camera_is_the_picture(live, page):
     assert np.median(error) < 12  # 8-bit levels
     assert np.median(mirrored) > 2 * max(np.median(error), 1)
     page.get_by_role("button", name="Overview").click()
+    until(lambda: live.nodes.handles("camera")[0].visible)
     assert (np.abs(settled(page) - shot).max(axis=-1) > 30).mean() > 0.05
+
+
+def test_the_fused_scene_through_the_camera_is_sharp(live, page):
+    show(live, *shown_at_first(live.panel.layers))
+    live.show_frame(0)
+    live.wait_until_shown()
+    through = page.get_by_role("button", name="Through camera")
+    through.click()
+    until(lambda: not live.nodes.handles("camera")[0].visible)
+    shot = settled(page)
+    live.panel.boxes["camera"].value = False
+    live.wait_until_shown()
+    assert (np.abs(settled(page) - shot).max(axis=-1) > 30).mean() < 0.001  # the camera had covered nothing
+    page.get_by_role("button", name="Overview").click()
+
+
+def test_names_and_errors_run_nothing(live, page):
+    nasty = "<img src=x onerror=\"document.body.dataset.run='yes'\"> *a* [c](d) <b>e</b> `f`"
+    live.panel.tell(live.wait_until_shown(), nasty)
+    page.get_by_text(nasty).wait_for(timeout=30_000)
+    assert page.locator("img[src=x]").count() == 0
+    assert page.get_attribute("body", "data-run") is None
+    live.panel.tell(live.wait_until_shown(), None)
 
 
 def test_every_layer_draws_something_and_nothing_complains(live, page):
@@ -151,10 +184,7 @@ def test_a_second_browser_sees_the_same_frame(live, page, browser):
         other.get_by_text("frame 3 of 4").wait_for(timeout=30_000)
         page.get_by_text("frame 3 of 4").wait_for(timeout=30_000)
         other.get_by_role("button", name="Raw").first.click()
-        end = time.monotonic() + 20
-        while live.panel.wish.layers != {"raw/model"} and time.monotonic() < end:
-            time.sleep(0.05)
-        assert live.panel.wish.layers == {"raw/model"}
+        until(lambda: live.panel.wish.layers == {"raw/model"})
     finally:
         other.close()
 

@@ -13,9 +13,12 @@ import pytest
 
 from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
+from recon4d.scene.depth import Provenance
 from recon4d.scene.scene4d import UpAxis
 from recon4d.scene.trajectory import PoseOrigin, Trajectory
 from recon4d.scene.transforms import Rigid3
+from recon4d.view.live_colors import mode_of
+from recon4d.view.origins import ORIGINS
 from recon4d.view.player import PROGRAM, PlayerScene, player_page
 from recon4d.view.player_budget import PICTURE_SETTINGS, PointsCost, sample_rows, share_out
 from recon4d.view.player_layout import lay_out
@@ -161,7 +164,20 @@ def test_the_page_holds_every_frame_and_says_how_far_points_are_off():
             worst = max(worst, away.max())
     stated = json.loads(found["end"])["position_error"]
     assert 0.5 * stated < worst <= stated + 1e-9
+    together = np.concatenate([scene.static.provenance, *(scene.moving(name).provenance for name in head["names"])])
+    assert json.loads(found["end"])["origin_points"] == [int((together == kind).sum()) for kind in range(5)]
     assert all(base64.b64decode(found[f"p{i}"])[:3] == b"\xff\xd8\xff" for i in range(3))
+
+
+def test_origins_have_the_words_and_colours_of_the_live_view():
+    head = json.loads(elements(page_of(small_scene()))["scene"])
+    shown = [(kind["words"], tuple(kind["color"])) for kind in head["origins"]]
+    assert shown == [ORIGINS[kind] for kind in Provenance]
+    legend = mode_of("provenance").legend(None)
+    for words, color in shown:
+        assert words in legend
+        assert f"rgb{color}" in legend
+    assert len({color for _, color in shown}) == len(Provenance)
 
 
 def test_the_background_in_parts_is_whole_again_and_its_first_part_comes_first(monkeypatch):

@@ -44,8 +44,26 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
         ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3],
     }[path.suffix]
+    data = _encode(picture, path.suffix, options)
+    path.write_bytes(data)  # raises OSError when the disk is full; cv2.imwrite would only return False
+
+
+def encoded(picture: np.ndarray, suffix: str, quality: int) -> bytes:
+    """A picture (H, W, 3) RGB or (H, W) grey, uint8, as the bytes of a small file: `.jpg` or `.webp`, 1 to 100."""
+    import cv2
+
+    options = {
+        ".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+        ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality],
+    }[suffix]
+    return _encode(picture, suffix, options)
+
+
+def _encode(picture: np.ndarray, suffix: str, options: list[int]) -> bytes:
+    import cv2
+
     stored = picture[..., ::-1] if picture.ndim == 3 else picture
-    done, data = cv2.imencode(path.suffix, np.ascontiguousarray(stored), options)
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(stored), options)
     if not done:
-        raise ValueError(f"{path.name}: {picture.shape} {picture.dtype} cannot be encoded")
-    path.write_bytes(data.tobytes())  # raises OSError when the disk is full; cv2.imwrite would only return False
+        raise ValueError(f"{picture.shape} {picture.dtype} cannot be encoded as {suffix}")
+    return data.tobytes()

@@ -83,7 +83,8 @@ class _Candidate:
             whole_static=len(delivery.static()),
             moving_points=int(np.minimum(self.whole_counts, most).sum()),
             whole_moving=int(self.whole_counts.sum()),
-            notes=_notes(delivery),
+            pictures_left_out=setting is None,
+            notes=_notes(delivery, setting is not None),
         )
 
 
@@ -155,7 +156,7 @@ def _say(delivery: Delivery, budget: PlayerBudget, scene: PlayerScene, size: int
     say(f"  the player is {size / 1e6:.1f} MB: html/index.html opens in any browser")
 
 
-def _notes(delivery: Delivery) -> tuple[str, ...]:
+def _notes(delivery: Delivery, pictures: bool) -> tuple[str, ...]:
     """What a person should know who looks at the numbers."""
     scene, notes = delivery.scene, []
     if not delivery.in_metres:
@@ -166,4 +167,6 @@ def _notes(delivery: Delivery) -> tuple[str, ...]:
         notes.append("Only part of the points was exported, chosen by how they came about.")
     if len(delivery.names) < len(scene.names):
         notes.append(f"{len(delivery.names)} of {len(scene.names)} frames were exported.")
+    if not pictures:
+        notes.append(f"The video is not in this page: within {delivery.options.html_mb:g} MB there is no room for it.")
     return tuple(notes)

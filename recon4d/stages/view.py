@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recon4d.errors import OptionsError, first_line, require
-from recon4d.stages.common import check_range, check_types
+from recon4d.stages.common import check_types
 from recon4d.workspace import Workspace
 
 if TYPE_CHECKING:
     from recon4d.view.live import LiveView
 
-DEFAULT_PORT, PORTS_TRIED = 8080, 100
+DEFAULT_PORT, PORTS_TRIED, HIGHEST_PORT = 8080, 100, 65535
+LEAST_POINTS = 1000
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 UNITS = ("frames", "poses", "depth", "align", "motion", "mesh", "refine", "fuse")
 
@@ -54,9 +55,10 @@ def start_view(workspace: Workspace, options: ViewOptions, stale: Mapping[str, s
     from recon4d.view.live_scene import LiveScene
 
     check_types("view", options)
-    check_range("view", "max_points", options.max_points, low=1000)
-    if options.port is not None:
-        check_range("view", "port", options.port, low=0, high=65535)
+    if options.max_points < LEAST_POINTS:
+        raise OptionsError(f"view: --max-points is {options.max_points}, at least {LEAST_POINTS} is expected")
+    if options.port is not None and not 0 <= options.port <= HIGHEST_PORT:
+        raise OptionsError(f"view: --port is {options.port}, a number from 0 to {HIGHEST_PORT} is expected")
     viser = require("viser", "viewer")
     scene = LiveScene(workspace, options.max_points, options.source)
     from recon4d.view.live import LiveView

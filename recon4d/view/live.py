@@ -84,6 +84,12 @@ class LiveView:
         panel.slider.on_update(lambda event: self._seek() if event.client_id is not None else None)
         panel.eye.on_click(self._move_eye)
         panel.follow.on_update(lambda _: self._follow())
+        self.server.on_client_connect(self._watch)
+        self.server.on_client_disconnect(lambda _: self._asked.set())
+
+    def _watch(self, client: viser.ClientHandle) -> None:
+        client.camera.on_update(lambda _: self._asked.set())
+        self._asked.set()
 
     def toggle_play(self) -> None:
         """Begin or stop to go on in time."""
@@ -128,6 +134,7 @@ class LiveView:
             self._look_through([event.client])
         else:
             look_from(event.client, *self._overview(), OVERVIEW_FOV)
+        self._asked.set()
 
     def _follow(self) -> None:
         if self.panel.follow.value:
@@ -142,6 +149,13 @@ class LiveView:
             fov = 2 * np.arctan(wider * np.tan(one.fov_rad / 2))
             look_through(client, one.position, one.quat_wxyz, float(fov))
 
+    def _eyes(self, wish: Wish) -> list[np.ndarray]:
+        """Where all browsers look from; those that follow will be at the frame's camera."""
+        eyes = [client.camera.position for client in self.server.get_clients().values()]
+        if self.panel.follow.value:
+            eyes.append(self.scene.shown(self.scene.trajectory[wish.frame].cam_from_world.inverse().translation))
+        return eyes
+
     # -- the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -151,6 +165,7 @@ class LiveView:
                 if self.clock.playing and (row := self.clock.frame(time.monotonic())) != self.panel.frame:
                     self.panel.frame = row
                 wish = self.panel.wish
+                self.nodes.make_way(self._eyes(wish))
                 if wish != self._shown:
                     self._draw(wish)
                 elif not self._prepare_one(wish):

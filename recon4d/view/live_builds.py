@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from recon4d.geometry.grid_surface import free_surface
+from recon4d.geometry.random_rows import random_rows
 from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.trajectory import Trajectory
@@ -27,17 +28,6 @@ WIRE_CORNERS = 10_000  # of a frame's mesh: more edges are one bright patch
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4)
-def _order(count: int) -> np.ndarray:
-    """A fixed random order of the numbers below ``count``."""
-    return np.random.default_rng(0).permutation(count)
-
-
-def chosen_rows(count: int, most: int) -> np.ndarray:
-    """(K,) rising rows of ``count``: all, or a fixed random choice of ``most``; a regular one shows as a pattern."""
-    return np.arange(count) if count <= most else np.sort(_order(count)[:most])
 
 
 def frames_together(names: tuple[str, ...], frame: str, count: int) -> list[str]:
@@ -91,7 +81,7 @@ def _path(scene: LiveScene, trajectory: Trajectory, color: Color) -> Lines:
 def sparse_points(scene: LiveScene, wish: Wish) -> Points:
     """The points of structure from motion."""
     sparse = scene.sparse()
-    rows = chosen_rows(len(sparse), scene.max_points)
+    rows = random_rows(len(sparse), scene.max_points)
     return Points(scene.shown(sparse.points[rows]), sparse.colors[rows], 0.003 * scene.size)
 
 
@@ -133,7 +123,7 @@ def frame_cloud(scene: LiveScene, stage: str, name: str, colors: str, most: int)
     """The depth of one frame as points; the same pixels in all stages, so that only depth differs."""
     mode = mode_of(colors)
     view, found = scene.trajectory[name], scene.depth(stage, name)
-    rows = chosen_rows(found.depth.size, most)
+    rows = random_rows(found.depth.size, most)
     share = len(rows) / max(found.depth.size, 1)
     rows = rows[found.valid.ravel()[rows]]
     y, x = np.divmod(rows, view.camera.width)
@@ -172,14 +162,14 @@ def frame_mesh(scene: LiveScene, wish: Wish) -> Surface:
 def static_cloud(scene: LiveScene, wish: Wish) -> Points:
     """The fused background."""
     cloud = scene.static_cloud()
-    rows = chosen_rows(len(cloud), scene.max_points)
+    rows = random_rows(len(cloud), scene.max_points)
     return _fused(scene, cloud[rows], wish, len(rows) / max(len(cloud), 1))
 
 
 def moving_cloud(scene: LiveScene, wish: Wish) -> Points:
     """What moves in the frame."""
     cloud = scene.moving_cloud(wish.frame)
-    rows = chosen_rows(len(cloud), scene.max_points)
+    rows = random_rows(len(cloud), scene.max_points)
     return _fused(scene, cloud[rows], wish, 1.0)
 
 
@@ -201,7 +191,7 @@ def scene_flow(scene: LiveScene, wish: Wish) -> Arrows:
     view, found = scene.trajectory[wish.frame], scene.depth("refine" if scene.refined else "align", wish.frame)
     flow = scene.scene_flow(wish.frame).next
     y, x = np.nonzero(found.valid & scene.motion(wish.frame).mask & np.isfinite(flow).all(axis=-1))
-    rows = chosen_rows(len(y), MOST_ARROWS)
+    rows = random_rows(len(y), MOST_ARROWS)
     y, x = y[rows], x[rows]
     in_cam = view.camera.rays_at(x + 0.5, y + 0.5) * found.depth[y, x].astype(np.float64)[:, None]
     start = view.cam_from_world.inverse() @ in_cam

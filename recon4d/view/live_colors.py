@@ -9,19 +9,12 @@ import numpy as np
 
 from recon4d.formats.colormap import inferno_u8
 from recon4d.scene.cloud import PointCloud
-from recon4d.scene.depth import Provenance
 from recon4d.view.depth_colors import NO_DEPTH, colorize_depth, depth_range
 from recon4d.view.live_drawings import Color
 from recon4d.view.live_scene import RAW, LiveScene, nearest_grid
 from recon4d.view.motion_page import object_color, overlay
+from recon4d.view.origins import ORIGINS
 
-PROVENANCE: dict[Provenance, tuple[str, Color]] = {
-    Provenance.MEASURED: ("measured in two or more views, or by a sensor", (72, 180, 110)),
-    Provenance.FITTED: ("a network's shape, fitted to structure", (78, 140, 240)),
-    Provenance.OTHER_FRAME: ("seen in another frame", (240, 190, 60)),
-    Provenance.COMPLETED: ("filled from its surroundings", (226, 110, 60)),
-    Provenance.GENERATED: ("made up by a generative model", (200, 90, 220)),
-}
 NEARER, SAME, FARTHER = (66, 130, 255), (226, 226, 226), (240, 70, 50)
 MARKS = (1.0, 2.0, 5.0)  # a range of colours ends at one of these times a power of ten
 LOG_RANGE = 50.0  # of uncertainties: the smallest colour is of a fiftieth of the largest
@@ -54,7 +47,7 @@ def colors_of(cloud: PointCloud, mode: ColorMode) -> np.ndarray:
 def provenance_colors(provenance: np.ndarray) -> np.ndarray:
     """(..., 3) uint8."""
     table = np.full((256, 3), NO_DEPTH, dtype=np.uint8)
-    for kind, (_, color) in PROVENANCE.items():
+    for kind, (_, color) in ORIGINS.items():
         table[kind] = color
     return table[provenance]
 
@@ -267,7 +260,7 @@ MODES: tuple[ColorMode, ...] = (
         "where depth comes from",
         _needs_any_depth,
         _provenance,
-        lambda scene: "".join(swatch(color, text) for text, color in PROVENANCE.values()),
+        lambda scene: "".join(swatch(color, text) for text, color in ORIGINS.values()),
         lambda cloud: provenance_colors(cloud.provenance),
     ),
     ColorMode(

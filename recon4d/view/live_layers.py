@@ -19,6 +19,7 @@ from recon4d.view.live_scene import RAW, LiveScene
 from recon4d.view.live_wish import Wish
 
 CAMERAS, DEPTH, WHOLE = "Cameras and structure", "Depth of this frame", "Fused scene"
+STAGES = (RAW, "align", "refine")  # that layers of a frame's depth are called by
 SAME_POSE = 1e-9
 
 
@@ -51,6 +52,19 @@ def shown_at_first(available: Iterable[str]) -> set[str]:
     best = next((keys for keys in (["static"], ["refine"], ["align"], raw[:1]) if keys and keys[0] in available), [])
     wanted = {"path", "camera", "grid", *(best or ["sparse"]), *(["moving"] if best == ["static"] else [])}
     return wanted & set(available)
+
+
+def alternatives(available: Iterable[Layer]) -> dict[str, frozenset[str]]:
+    """What can be shown by itself to compare it: label -> keys; each depth of the frame, and the fused scene."""
+    available = list(available)
+    depths = {layer.label: frozenset([layer.key]) for layer in available if layer.key.startswith(STAGES)}
+    fused = frozenset(layer.key for layer in available if layer.key in ("static", "moving"))
+    return depths | ({"Fused": fused} if fused else {})
+
+
+def is_surface(layer: Layer) -> bool:
+    """Whether the layer shows what the cameras saw, so that it hides or resembles others that do."""
+    return layer.group in (DEPTH, WHOLE) and layer.key != "flow"
 
 
 # -- why not -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from recon4d.formats.glb import Up, write_shape
 from recon4d.scene.mesh import TriMesh
-from recon4d.view.live_drawings import Arrows, Drawing, Frusta, Grid, Lines, Points, Surface
+from recon4d.view.live_drawings import Arrows, Drawing, Frusta, Frustum, Grid, Lines, Points, Surface
 
 if TYPE_CHECKING:
     import viser
@@ -26,6 +27,8 @@ class Nodes:
         self.server = server
         self._drawn: dict[str, Drawing] = {}
         self._handles: dict[str, list[viser.SceneNodeHandle]] = {}
+        self._shown: set[str] = set()
+        self._eyes: list[np.ndarray] = []
 
     def show(self, key: str, drawing: Drawing, point_scale: float) -> None:
         """Show a drawing under a layer's key, instead of what was there."""
@@ -43,14 +46,39 @@ class Nodes:
         for handle in handles:
             if isinstance(drawing, Points):
                 handle.point_size = drawing.size * point_scale
-            if not handle.visible:
-                handle.visible = True
+        self._shown.add(key)
+        self._set_visible(key)
+
+    def make_way(self, eyes: Iterable[np.ndarray]) -> None:
+        """Hide cameras that an eye is in, as their picture would fill its view, and show again those it has left.
+
+        Args:
+            eyes: (3,) each, shown frame.
+        """
+        self._eyes = list(eyes)
+        for key in self._shown:
+            self._set_visible(key)
+
+    def _set_visible(self, key: str) -> None:
+        drawing, handles = self._drawn[key], self._handles[key]
+        wanted = self._clear(drawing) if isinstance(drawing, Frusta) else [True] * len(handles)
+        for handle, visible in zip(handles, wanted, strict=True):
+            if handle.visible != visible:
+                handle.visible = visible
+
+    def _clear(self, drawing: Frusta) -> list[bool]:
+        """Of each camera, whether no eye is in it."""
+        return [
+            all(np.linalg.norm(eye - one.position) > picture_distance(one, drawing.size) for eye in self._eyes)
+            for one in drawing.frusta
+        ]
 
     def handles(self, key: str) -> list[viser.SceneNodeHandle]:
         """Viser's nodes of a layer; none where it has not been shown, or is empty."""
         return list(self._handles.get(key, ()))
 
     def hide(self, key: str) -> None:
+        self._shown.discard(key)
         for handle in self._handles.get(key, ()):
             if handle.visible:
                 handle.visible = False
@@ -116,9 +144,16 @@ class Nodes:
                 position=one.position,
                 cast_shadow=False,
                 receive_shadow=False,
+                visible=visible,
             )
-            for one in drawing.frusta
+            for one, visible in zip(drawing.frusta, self._clear(drawing), strict=True)
         ]
+
+
+def picture_distance(one: Frustum, size: float) -> float:
+    """How far before the camera viser draws its picture: ``size`` cubed is a quarter of the pyramid's volume."""
+    half_height = np.tan(one.fov_rad / 2)
+    return float(size / np.cbrt(half_height * half_height * one.aspect / 3))
 
 
 def surface_glb(drawing: Surface) -> bytes:

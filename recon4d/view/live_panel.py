@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon4d.formats.pictures import encoded
 from recon4d.view.live_builds import grid_square
 from recon4d.view.live_colors import mode_of, modes_of
-from recon4d.view.live_layers import Layer, layers_of, shown_at_first
-from recon4d.view.live_scene import RAW, LiveScene
+from recon4d.view.live_layers import Layer, alternatives, is_surface, layers_of, shown_at_first
+from recon4d.view.live_scene import LiveScene
 from recon4d.view.live_wish import Wish
 
 if TYPE_CHECKING:
@@ -99,14 +98,12 @@ class Panel:
         groups: dict[str, list[Layer]] = {}
         for layer in self.layers.values():
             groups.setdefault(layer.group, []).append(layer)
+        choices = alternatives(self.layers.values())
+        if len(choices) > 1:
+            show_only = gui.add_button_group("Show only", list(choices), hint="Before and after, in the same colours.")
+            show_only.on_click(lambda event: self.show_only(choices[event.target.value]))
         for group, layers in groups.items():
             with gui.add_folder(group):
-                stages = [layer for layer in layers if layer.key.startswith((RAW, "align", "refine"))]
-                if len(stages) > 1:
-                    self.before_after = gui.add_button_group(
-                        "Show only", [layer.label for layer in stages], hint="Before and after, in the same colours."
-                    )
-                    self.before_after.on_click(partial(self._show_only, stages))
                 for layer in layers:
                     label = layer.label
                     if layer.key == "grid":
@@ -115,9 +112,11 @@ class Panel:
                     box.on_update(lambda _: self._changed())
                     self.boxes[layer.key] = box
 
-    def _show_only(self, stages: list[Layer], event: viser.GuiEvent) -> None:
-        for layer in stages:
-            self.boxes[layer.key].value = layer.label == event.target.value
+    def show_only(self, keys: frozenset[str]) -> None:
+        """These surfaces and no other; cameras, path and grid stay as they are."""
+        for key, layer in self.layers.items():
+            if is_surface(layer):
+                self.boxes[key].value = key in keys
 
     def _add_looks(self) -> None:
         gui, count = self.server.gui, len(self.scene.names)
@@ -144,7 +143,7 @@ class Panel:
     def _add_about(self, about: str) -> None:
         self.server.gui.add_markdown(about)
         if self.missing:
-            reasons = "\n".join(f"- {label}: {why}" for label, why in self.missing.items())
+            reasons = "\n".join(f"- {plain(label)}: {plain(why)}" for label, why in self.missing.items())
             self.server.gui.add_markdown(f"**Cannot be shown**\n\n{reasons}")
 
     # -- telling ---------------------------------------------------------------------------------------------------
@@ -153,8 +152,8 @@ class Panel:
         """Bring the texts, legends and the picture to what is shown."""
         row = self.scene.names.index(wish.frame)
         time_s = self.scene.trajectory.timestamps_s[row]
-        text = f"**{wish.frame}** · {time_s:.2f} s · frame {row + 1} of {len(self.scene.names)}"
-        _set(self.status, "content", text if problem is None else f"{text}\n\n⚠ {problem}")
+        text = f"**{plain(wish.frame)}** · {time_s:.2f} s · frame {row + 1} of {len(self.scene.names)}"
+        _set(self.status, "content", text if problem is None else f"{text}\n\n⚠ {plain(problem)}")
         _set(self.legend, "content", _boxed(mode_of(wish.colors).legend(self.scene)))
         other = wish.picture != wish.colors
         _set(self.picture_legend, "content", _boxed(mode_of(wish.picture).legend(self.scene)) if other else "")
@@ -164,13 +163,18 @@ class Panel:
         _set(self.image, "content", picture_html(picture))
 
 
+def plain(text: str) -> str:
+    """Markdown that shows the very text: viser would take tags and marks in names of files and in errors as such.
+
+    A character reference is never part of a mark (CommonMark 0.31, section 2.5).
+    """
+    return "".join(c if c.isalnum() else " " if c.isspace() else f"&#{ord(c)};" for c in text)
+
+
 def picture_html(picture: np.ndarray) -> str:
     """A picture (H, W, 3) uint8 as an element that holds it, at most about `PICTURE_WIDTH` pixels wide."""
-    import cv2
-
     step = max(1, round(picture.shape[1] / PICTURE_WIDTH))
-    small = np.ascontiguousarray(picture[::step, ::step, ::-1])
-    data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    data = encoded(picture[::step, ::step], ".jpg", 85)
     source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
     return (
         f'<img alt="" style="width:100%;display:block;padding:0 .7em .4em .7em;box-sizing:border-box" src="{source}">'
@@ -190,7 +194,7 @@ def about_markdown(scene: LiveScene, lines: list[str], warnings: list[str]) -> s
     """Key numbers of the stages, the size of the scene, and what to be careful about."""
     size = f"1 unit is {scene.metres_per_unit:.4g} m" if scene.metres_per_unit else "the size in metres is not known"
     up = "levelled" if scene.up_known else "up is that of the cameras: no level was found"
-    parts = [f"{len(scene.names)} frames; {size}; {up}.", "", *(f"- {html.escape(line)}" for line in lines)]
+    parts = [f"{len(scene.names)} frames; {size}; {up}.", "", *(f"- {plain(line)}" for line in lines)]
     if warnings:
-        parts += ["", "**Warnings**", "", *(f"- {html.escape(warning)}" for warning in warnings)]
+        parts += ["", "**Warnings**", "", *(f"- {plain(warning)}" for warning in warnings)]
     return "\n".join(parts)

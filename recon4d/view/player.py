@@ -15,8 +15,10 @@ import numpy as np
 
 from recon4d._version import __version__
 from recon4d.scene.cloud import PointCloud
+from recon4d.scene.depth import Provenance
 from recon4d.scene.scene4d import UpAxis
 from recon4d.scene.trajectory import Trajectory
+from recon4d.view.origins import ORIGINS
 from recon4d.view.player_layout import Layout
 from recon4d.view.player_points import pack_cloud, size_codes, spacings
 
@@ -40,6 +42,7 @@ class PlayerScene:
     whole_static: int  # points there were before thinning
     moving_points: int  # that `moving` gives, all frames together
     whole_moving: int  # of them before thinning
+    pictures_left_out: bool = False  # there are pictures, but no room for them
     notes: tuple[str, ...] = ()  # sentences under "About"
 
 
@@ -53,11 +56,12 @@ def player_page(scene: PlayerScene) -> Iterator[bytes]:
     """
     unit = SMALLEST_WIDTH * scene.layout.radius
     widths = spacings(scene.static.points)
-    steps = []
+    steps, origins = [], np.zeros(len(ORIGINS), np.int64)
 
     def packed(element: str, cloud: PointCloud, widths: np.ndarray) -> bytes:
         made = pack_cloud(cloud, size_codes(widths, unit))
         steps.append(made.step)
+        origins[:] += np.bincount(cloud.provenance, minlength=len(origins))[: len(origins)]
         return _block(element, base64.b64encode(made.data))
 
     yield _head(scene.title)
@@ -73,7 +77,8 @@ def player_page(scene: PlayerScene) -> Iterator[bytes]:
             yield b"<script>" + _part("player.js") + b"</script>\n"
             for number, chosen in enumerate(parts[1:], start=1):
                 yield packed(f"s{number}", scene.static[chosen], widths[chosen])
-    yield _json_block("end", {"position_error": max(steps) / 2, "clouds": len(steps)})
+    counted = {"position_error": max(steps) / 2, "clouds": len(steps), "origin_points": origins.tolist()}
+    yield _json_block("end", counted)
     yield b"</body>\n</html>\n"
 
 
@@ -128,6 +133,8 @@ def _describe(scene: PlayerScene, unit: float, parts: int) -> dict[str, object]:
         "moving_whole": scene.whole_moving,
         "width_unit": unit,
         "pictures": scene.picture is not None,
+        "pictures_left_out": scene.pictures_left_out,
+        "origins": [dict(zip(("words", "color"), ORIGINS[kind], strict=True)) for kind in Provenance],
         "notes": list(scene.notes),
     }
 

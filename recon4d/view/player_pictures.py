@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recon4d.formats.pictures import encoded
 from recon4d.view.player_budget import PictureSetting
 
 
@@ -15,8 +16,4 @@ def small_jpeg(picture: np.ndarray, setting: PictureSetting) -> bytes:
     scale = min(1.0, setting.longest_px / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    options = [cv2.IMWRITE_JPEG_QUALITY, setting.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    done, data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]), options)
-    if not done:
-        raise ValueError(f"{picture.shape} {picture.dtype} cannot be encoded")
-    return data.tobytes()
+    return encoded(small, ".jpg", setting.quality)

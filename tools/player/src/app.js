@@ -29,7 +29,7 @@ export class App {
       return Math.max(0, elements.canvas.getBoundingClientRect().bottom - elements.bar.getBoundingClientRect().top + 8);
     });
     this.clock = new Clock(description.starts_s);
-    this.shared = sharedUniforms(description.width_unit);
+    this.shared = sharedUniforms(description);
     this.navigator = new Navigator(this.stage, description);
     this.measure = new Measure(elements.marks, this.stage, description.unit);
     this.statics = [];

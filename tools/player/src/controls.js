@@ -1,9 +1,11 @@
 // The controls of the page: each calls the app, and all show its state.
 import { SPEEDS } from "./app.js";
-import { ORIGINS } from "./points.js";
+import { TRUST } from "./points.js";
 
 const $ = (id) => document.getElementById(id);
 const count = new Intl.NumberFormat("en");
+const press = () => (matchMedia("(pointer: coarse)").matches ? "Tap" : "Click");
+const css = (color) => `rgb(${color.join(" ")})`;
 
 function clockText(seconds) {
   const minutes = Math.floor(seconds / 60);
@@ -41,8 +43,8 @@ export class Controls {
     this.videos = choice("videos", (video) => app.set({ video }));
     this.looks = choice("looks", (look) => app.set({ look }));
     if (!app.pictures) for (const button of $("videos").querySelectorAll("button")) button.disabled = true;
+    $("trust-bar").style.background = `linear-gradient(to right, ${TRUST.map(css).join(", ")})`;
     this.wire();
-    this.addOrigins();
     app.changed.push(() => this.refresh());
     this.refresh();
   }
@@ -61,12 +63,13 @@ export class Controls {
     if (d.moving_points < d.moving_whole) {
       thinned.push(`moving ${count.format(d.moving_points)} of ${count.format(d.moving_whole)} points`);
     }
-    $("thinned").hidden = !thinned.length;
-    $("thinned").textContent = thinned.length ? `Thinned: ${thinned.join(", ")}` : "";
+    const fewer = thinned.length ? `Thinned: ${thinned.join(", ")}` : "";
+    $("thinned").textContent = [fewer, d.pictures_left_out && "No room for the video"].filter(Boolean).join(" · ");
+    $("thinned").hidden = !$("thinned").textContent;
     $("scrubber").max = d.starts_s[d.starts_s.length - 1];
     const lines = [
       `${frames}, ${count.format(d.static_points)} points of the background, ${count.format(d.moving_points)} moving points in all frames together.`,
-      $("thinned").textContent && `${$("thinned").textContent}.`,
+      fewer && `${fewer}.`,
       ...d.notes,
       `Axes: ${d.axes}. Lengths in ${d.unit === "m" ? "metres" : "units of the reconstruction"}.`,
       `Made with ${d.program}. Drawn with three.js (MIT) and fflate (MIT).`,
@@ -75,24 +78,29 @@ export class Controls {
   }
 
   /** What only the end of the page tells. */
-  addRounding({ position_error: error }) {
+  complete({ position_error: error, origin_points: points }) {
+    this.addOrigins(points);
     const { unit } = this.app.description;
     const text = unit === "m" ? `${Number((1000 * error).toPrecision(2))} mm` : `${Number(error.toPrecision(2))} units`;
     $("about-text").textContent += `\nPositions are rounded by at most ${text} along each axis.`;
   }
 
-  addOrigins() {
-    ORIGINS.forEach(({ name }, origin) => {
+  /** A switch for each way in which points of this scene came about; points: how many there are of each. */
+  addOrigins(points) {
+    this.app.description.origins.forEach(({ words, color }, origin) => {
+      if (!points[origin]) return;
       const label = document.createElement("label");
       label.className = "check";
       const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true, id: `origin-${origin}` });
-      const swatch = document.createElement("i");
-      swatch.className = `swatch swatch-${origin}`;
-      const text = Object.assign(document.createElement("span"), { textContent: name });
-      label.append(box, text, swatch);
+      const text = Object.assign(document.createElement("span"), { textContent: words });
+      const number = Object.assign(document.createElement("output"), { textContent: count.format(points[origin]) });
+      const swatch = Object.assign(document.createElement("i"), { className: "swatch" });
+      swatch.style.background = css(color);
+      label.append(box, text, number, swatch);
       $("origins").append(label);
       box.addEventListener("change", () => this.app.setOrigin(origin, box.checked));
     });
+    $("origin-group").hidden = !$("origins").childElementCount;
   }
 
   wire() {
@@ -179,7 +187,7 @@ export class Controls {
 
   measureAt(x, y) {
     const point = this.app.pickAt(x, y);
-    if (!point) return this.hint("There is no point here: click on one.", 2500);
+    if (!point) return this.hint(`There is no point here: ${press().toLowerCase()} on one.`, 2500);
     this.app.measure.add(point);
     this.refresh();
   }
@@ -237,6 +245,7 @@ export class Controls {
     this.modes(state.mode);
     this.videos(state.video);
     this.looks(state.look);
+    $("trust").hidden = state.look !== "confidence";
     $("static").checked = state.static;
     $("moving").checked = state.moving;
     $("path").checked = state.path;
@@ -270,7 +279,10 @@ export class Controls {
 
   refreshHint() {
     const { state, measure } = this.app;
-    const wanted = ["Click two points to measure between them.", "Click the second point.", "Click again for a new measurement; Esc clears it."];
+    const wanted = [
+      `${press()} two points to measure between them.`, `${press()} the second point.`,
+      press() === "Tap" ? "Tap again for a new measurement." : "Click again for a new measurement; Esc clears it.",
+    ];
     const text = this.passing || (state.measuring ? wanted[measure.points.length] : "");
     $("hint").hidden = !text;
     if ($("hint").textContent !== text) $("hint").textContent = text;

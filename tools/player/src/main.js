@@ -45,7 +45,7 @@ async function begin() {
   window.recon4d = { app, controls }; // for people who open the console, and for our tests
   await app.open();
   $("loading").hidden = true;
-  controls.addRounding(JSON.parse(await textOf("end")));
+  controls.complete(JSON.parse(await textOf("end")));
 }
 
 window.addEventListener("unhandledrejection", (event) => tell(event.reason));

@@ -1,6 +1,10 @@
 // Clouds on the graphics card: 12 bytes a point, unfolded and painted by the shader.
 import { BufferAttribute, BufferGeometry, GLSL3, Points, RawShaderMaterial, Vector3 } from "three";
 
+/** Colours of confidence 0, 1/2 and 1, bytes: from blue through green to yellow. */
+export const TRUST = [[69, 64, 153], [33, 158, 140], [250, 224, 64]];
+const [LOW, HALF, HIGH] = TRUST.map((color) => `vec3(${color.map((byte) => (byte / 255).toFixed(4)).join(", ")})`);
+
 const VERTEX = `
 precision highp float;
 precision highp int;
@@ -15,8 +19,8 @@ out vec3 color;
 out float wide;
 out vec4 cone; // z of the centre before the camera, how far the rim lies behind it, and the projection of depth
 
-vec3 trust(float t) { // from blue through green to yellow
-  vec3 a = vec3(0.27, 0.25, 0.60), b = vec3(0.13, 0.62, 0.55), c = vec3(0.98, 0.88, 0.25);
+vec3 trust(float t) {
+  vec3 a = ${LOW}, b = ${HALF}, c = ${HIGH};
   return t < 0.5 ? mix(a, b, 2.0 * t) : mix(b, c, 2.0 * t - 1.0);
 }
 
@@ -56,20 +60,9 @@ void main() {
 }`;
 
 export const LOOKS = ["picture", "confidence", "provenance"];
-export const ORIGINS = [
-  { name: "measured", color: "#4fa3d1" },
-  { name: "network shape fitted to structure", color: "#e3a34a" },
-  { name: "seen in another frame", color: "#6fbf73" },
-  { name: "completed", color: "#b784c9" },
-  { name: "generated", color: "#d9616b" },
-];
-
-function rgb(text) {
-  return new Vector3(...[1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16) / 255));
-}
 
 /** What all clouds share: how points look and which are shown. */
-export function sharedUniforms(widthUnit) {
+export function sharedUniforms({ width_unit: widthUnit, origins }) {
   return {
     size: { value: 1 },
     pixels: { value: 1 }, // on the screen, of length 1 at depth 1
@@ -79,7 +72,7 @@ export function sharedUniforms(widthUnit) {
     most: { value: 64 },
     origins: { value: 31 },
     look: { value: 0 },
-    originColors: { value: ORIGINS.map(({ color }) => rgb(color)) },
+    originColors: { value: origins.map(({ color }) => new Vector3(...color).divideScalar(255)) },
   };
 }
 
