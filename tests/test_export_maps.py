@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fabricated import fabricate, is_ball, render
+from listening import Listener
 
 from recon4d.formats.arrays import write_depth_mesh
 from recon4d.formats.depth_png import steps_per_unit, write_depth_png
@@ -111,25 +112,15 @@ def test_unknown_size_chooses_fine_steps_and_says_so(tmp_path):
     from PIL import Image
 
     workspace = fabricate(tmp_path / "scene", frames=2, known=False)
-    said = []
-
-    class Listener:
-        def __getattr__(self, name):
-            from recon4d.progress import Silent
-
-            return getattr(Silent(), name)
-
-        def say(self, text):
-            said.append(text)
-
-    run(workspace, ExportOptions(to=("png",), up="model"), Listener())
+    listener = Listener()
+    run(workspace, ExportOptions(to=("png",), up="model"), listener)
     about = json.loads((workspace.root / "export/png/depth.json").read_text())
     depth = render(workspace.trajectory()["000003"])[1]
     assert about["unit"] == "scene units"
     assert about["units_per_step"] == 1 / 10000  # the wall is 6 units away: 20000 steps per unit would not fit
     with Image.open(workspace.root / "export/png/000003.png") as picture:
         assert np.abs(np.array(picture) / 10000 - depth).max() <= 0.5001 / 10000
-    assert any("steps of 0.0001 scene units" in text for text in said)
+    assert any("steps of 0.0001 scene units" in text for text in listener.said)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabricated import METRES_PER_UNIT, fabricate, is_ball, render
+from listening import Listener
 
 from recon4d.formats.cameras_json import write_trajectory
 from recon4d.scene.trajectory import PoseOrigin
@@ -133,20 +134,10 @@ def test_cubes_by_hand():
 
 def test_unknown_size_is_said_with_the_option_that_helps(tmp_path):
     workspace = fabricate(tmp_path / "scene", frames=2, known=False)
-    said = []
-
-    class Listener:
-        def __getattr__(self, name):
-            from recon4d.progress import Silent
-
-            return getattr(Silent(), name)
-
-        def say(self, text):
-            said.append(text)
-
-    run(workspace, ExportOptions(to=TO, up="model"), Listener())
+    listener = Listener()
+    run(workspace, ExportOptions(to=TO, up="model"), listener)
     root, content = dataset(workspace)
-    assert any("--depth-unit-scale-factor 0.0001" in text for text in said)
+    assert any("--depth-unit-scale-factor 0.0001" in text for text in listener.said)
     assert "orientation_override" not in content
     points = unprojected(root, content, content["frames"][1], content["depth_unit_scale_factor"])
     off = np.minimum(abs(points[..., 1] - 1), abs(points[..., 2] - 6))  # the model's own axes and unit

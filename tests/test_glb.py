@@ -12,6 +12,7 @@ import pytest
 
 from recon4d.errors import ExportError
 from recon4d.formats.glb import NothingToShow, Up, write_sequence, write_shape
+from recon4d.formats.glb_file import TURNS
 from recon4d.formats.linear_light import linear_from_srgb, linear_from_srgb_uint16
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import TriMesh
@@ -234,11 +235,11 @@ def test_empty_frames_show_nothing_and_one_frame_needs_no_animation(tmp_path):
 
 def test_up_turns_are_proper_rotations_to_y_up():
     for up, down_axis in ((Up.Z, [0, 0, -1]), (Up.MINUS_Y, [0, 1, 0])):
-        x, y, z, w = up.value
+        x, y, z, w = TURNS[up]
         axis, down = np.array([x, y, z]), np.array(down_axis)
         turned = down + 2 * np.cross(axis, np.cross(axis, down) + w * down)  # rotation by a quaternion
         np.testing.assert_allclose(turned, [0, -1, 0], atol=1e-12)
-        assert np.linalg.norm(up.value) == pytest.approx(1)
+        assert np.linalg.norm(TURNS[up]) == pytest.approx(1)
 
 
 def test_mesh_in_trimesh_and_open3d(tmp_path):

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +18,8 @@ import numpy as np
 
 from recon4d._version import __version__
 from recon4d.errors import ExportError
+from recon4d.formats.axes import Up
+from recon4d.formats.disk import write_rows
 
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 COMPONENTS = {"int16": 5122, "uint16": 5123, "uint32": 5125, "float32": 5126}
@@ -26,12 +27,12 @@ SHAPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 GLB_LIMIT = 2**32 - 1  # lengths in a GLB are 32-bit
 
 
-class Up(Enum):
-    """Axes of the data; the value is the rotation (quaternion x, y, z, w) to glTF's y up, z towards the viewer."""
-
-    Z = (-(0.5**0.5), 0.0, 0.0, 0.5**0.5)  # (x, y, z) -> (x, z, -y)
-    Y = (0.0, 0.0, 0.0, 1.0)
-    MINUS_Y = (1.0, 0.0, 0.0, 0.0)  # axes of a camera, y down: (x, y, z) -> (x, -y, -z)
+# The rotation (quaternion x, y, z, w) to glTF's y up, z towards the viewer.
+TURNS = {
+    Up.Z: (-(0.5**0.5), 0.0, 0.0, 0.5**0.5),  # (x, y, z) -> (x, z, -y)
+    Up.Y: (0.0, 0.0, 0.0, 1.0),
+    Up.MINUS_Y: (1.0, 0.0, 0.0, 0.0),  # (x, y, z) -> (x, -y, -z)
+}
 
 
 @contextmanager
@@ -59,7 +60,7 @@ class Glb:
             "asset": {"version": "2.0", "generator": f"recon4d {__version__}"},
             "scene": 0,
             "scenes": [{"nodes": [0]}],
-            "nodes": [{"name": "scene", "rotation": list(self.up.value), "children": []}],
+            "nodes": [{"name": "scene", "rotation": list(TURNS[self.up]), "children": []}],
         }
         self._corners, self._corners_item = np.zeros(0, dtype=np.uint32), {}
 
@@ -96,7 +97,7 @@ class Glb:
         if target is not None:
             view["target"] = target
         data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-        self.binary.write(data.tobytes())
+        write_rows(self.binary, data)
         view["byteLength"] = data.nbytes
         self.binary.write(b"\0" * (-data.nbytes % 4))
         return self.add("bufferViews", view)

@@ -18,7 +18,7 @@ from recon4d.formats.glb_file import ARRAY_BUFFER, Glb
 from recon4d.formats.linear_light import linear_from_srgb_uint16
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import TriMesh
-from recon4d.scene.shapes import PictureMesh, PointSquares
+from recon4d.scene.shapes import PictureMesh, PointSquares, is_empty
 
 POINTS, TRIANGLES = 0, 4
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
@@ -26,11 +26,6 @@ MOST_ERROR = 1e-4  # delivered units (metres where known) by which quantising ma
 MIME = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 Shape = PointCloud | PointSquares | TriMesh | PictureMesh
-
-
-def is_empty(shape: Shape) -> bool:
-    """Whether nothing is drawn; glTF has no empty primitive."""
-    return not len(shape.faces if isinstance(shape, TriMesh | PictureMesh) else shape)
 
 
 def shape_node(glb: Glb, name: str, shape: Shape) -> dict[str, object]:

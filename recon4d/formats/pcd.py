@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recon4d.formats.disk import write_rows
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.transforms import Rigid3
 
@@ -42,7 +43,7 @@ def write_pcd(path: Path, cloud: PointCloud, world_from_cam: Rigid3 | None = Non
         rows[field] = getattr(cloud, field)
     with open(path, "wb") as file:
         file.write(_header(len(cloud), world_from_cam))
-        rows.tofile(file)
+        write_rows(file, rows)
 
 
 def _header(count: int, world_from_cam: Rigid3 | None) -> bytes:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.disk import write_rows
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import TriMesh
 
@@ -42,7 +43,7 @@ def write_cloud(path: Path, cloud: PointCloud) -> None:
         rows[field] = getattr(cloud, field)
     with open(path, "wb") as file:
         file.write(_header([("vertex", rows)]))
-        rows.tofile(file)
+        write_rows(file, rows)
 
 
 def write_mesh(path: Path, mesh: TriMesh) -> None:
@@ -54,8 +55,8 @@ def write_mesh(path: Path, mesh: TriMesh) -> None:
     faces["count"], faces["vertex_indices"] = 3, mesh.faces
     with open(path, "wb") as file:
         file.write(_header([("vertex", rows), ("face", faces)]))
-        rows.tofile(file)
-        faces.tofile(file)
+        write_rows(file, rows)
+        write_rows(file, faces)
 
 
 def _header(elements: list[tuple[str, np.ndarray]]) -> bytes:

@@ -22,6 +22,7 @@ import numpy as np
 
 from recon4d.errors import InputError
 from recon4d.formats.arrays import ZIP_DAMAGE
+from recon4d.formats.axes import OPENGL_FROM_OPENCV
 from recon4d.formats.lzfse import decompressed, is_lzfse
 from recon4d.formats.rgbd import RgbdCalibration, RgbdFrame, RgbdPoses, RgbdRecording, SensorPicture
 from recon4d.scene.camera import Camera
@@ -31,7 +32,6 @@ SUFFIX, METADATA, FOLDER = ".r3d", "metadata", "rgbd"
 MOST_METADATA, MOST_PICTURE, MOST_PACKED = 64 << 20, 128 << 20, 1 << 20  # bytes; the last beyond the unpacked size
 MOST_PIXELS = 1 << 26  # of a depth picture
 CHANCE_OF = np.array([0.25, 0.75, 1.0], dtype=np.float32)  # of ARKit's low, medium, high: low is what apps throw away
-OPENGL_FROM_OPENCV_CAMERA = np.diag([1.0, -1.0, -1.0])  # OpenGL cameras have y up and z backward
 
 
 def is_here(path: Path) -> bool:
@@ -241,7 +241,7 @@ def _poses(frames: tuple[RgbdFrame, ...], told: _Metadata) -> RgbdPoses | None:
     opengl = Rigid3.from_quat_xyzw(rows[:, :4], rows[:, 4:])
     return RgbdPoses(
         names=tuple(frame.name for frame in known),
-        world_from_color=Rigid3(opengl.rotation @ OPENGL_FROM_OPENCV_CAMERA, opengl.translation),
+        world_from_color=Rigid3(opengl.rotation @ OPENGL_FROM_OPENCV[:3, :3], opengl.translation),
         cameras=tuple(told.camera(frame.source_index) for frame in known),
         kind="Record3D recording",
     )

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from recon4d.errors import InputError
+from recon4d.formats.axes import OPENGL_FROM_OPENCV
 from recon4d.formats.pictures import PICTURE_SUFFIXES, read_rgb
 from recon4d.scene.camera import Camera
 from recon4d.scene.trajectory import Trajectory
 from recon4d.scene.transforms import Rigid3
-
-# OpenGL cameras have y up and z backward, ours y down and z forward; columns 1 and 2 flip here and nowhere else.
-OPENGL_FROM_OPENCV_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def read_transforms(path: Path) -> Transforms:
         matrices.append(matrix[:3])
         if picture is None:
             missing.append(str(entry["file_path"]))
-    opencv = np.array(matrices) @ OPENGL_FROM_OPENCV_CAMERA
+    opencv = np.array(matrices) @ OPENGL_FROM_OPENCV
     return Transforms(tuple(frames), Rigid3.from_matrix(opencv), tuple(missing))
 
 
@@ -141,7 +139,7 @@ def write_transforms(
         frame: dict[str, object] = {"file_path": file_paths[view.name]}
         if len(cameras) > 1:
             frame |= _camera_values(view.camera)
-        opengl = view.cam_from_world.inverse().matrix @ OPENGL_FROM_OPENCV_CAMERA
+        opengl = view.cam_from_world.inverse().matrix @ OPENGL_FROM_OPENCV
         frame["transform_matrix"] = opengl.tolist()
         frames.append(frame | (extra or {}).get(view.name, {}))
     path.write_text(json.dumps(content | {"frames": frames}, indent=1) + "\n", encoding="utf-8")

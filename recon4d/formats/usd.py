@@ -8,18 +8,19 @@ Source: OpenUSD documentation of UsdStage metadata, UsdGeomMetrics and the usdz 
 
 from __future__ import annotations
 
-import tempfile
+import struct
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon4d._version import __version__
-from recon4d.errors import ExportError, require
+from recon4d.errors import ExportError, first_line, require
+from recon4d.formats.axes import Up
 from recon4d.formats.usd_camera import add_camera, time_codes
 from recon4d.formats.usd_shapes import Shape, ShapePrim, color_material, is_empty, write_picture_mesh
 from recon4d.scene.depth import Provenance
@@ -31,14 +32,12 @@ if TYPE_CHECKING:
     from pxr import Usd
 
 SAVED_EVERY = 16  # frames
+ALIGNED = 64  # bytes, in packages
+PADDING = 0x1986  # USD's number of an extra field of a zip that only pads
 
 
-class Up(Enum):
-    """Axes of the data: the stage's up axis, and the turn about x that brings the data there, degrees."""
-
-    Z = ("Z", 0.0)
-    Y = ("Y", 0.0)
-    MINUS_Y = ("Y", 180.0)  # axes of a camera, y down
+# The stage's up axis, and the turn about x that brings the data there, degrees.
+AXES = {Up.Z: ("Z", 0.0), Up.Y: ("Y", 0.0), Up.MINUS_Y: ("Y", 180.0)}
 
 
 @dataclass(frozen=True)
@@ -101,24 +100,37 @@ def write_mesh_package(path: Path, head: Head, mesh: TriMesh | PictureMesh) -> N
         ExportError: the mesh has no triangles, or a position is not finite.
         MissingDependency: usd-core is not installed.
     """
-    require("pxr", "usd")
-    from pxr import Sdf
-
     if is_empty(mesh):
         raise ExportError(f"usd: the mesh {path.stem} has no triangles")
     if not np.isfinite(mesh.vertices).all():
         raise ExportError("usd: a position is not finite: make the stage that wrote the points again")
-    with tempfile.TemporaryDirectory(prefix=".usdz-", dir=path.parent) as folder:
-        layer = Path(folder) / f"{path.stem}.usdc"
+    layer = path.with_name(f".{path.stem}.usdc")  # always the same: what a kill leaves is replaced by the next run
+    try:
         with _stage(layer, head) as (stage, root):
             if isinstance(mesh, PictureMesh):
                 write_picture_mesh(stage, f"{root}/mesh", mesh, f"./{mesh.picture.name}")
             else:
                 ShapePrim(stage, f"{root}/mesh", color_material(stage, f"{root}/recorded_light")).show(mesh)
-        with Sdf.ZipFileWriter.CreateNew(str(path)) as package:
-            package.AddFile(str(layer), layer.name)  # the first file is the one that is opened
-            if isinstance(mesh, PictureMesh):
-                package.AddFile(str(mesh.picture), mesh.picture.name)
+        parts = {f"{path.stem}.usdc": layer.read_bytes()}  # the first file is the one that is opened
+        if isinstance(mesh, PictureMesh):
+            parts[mesh.picture.name] = mesh.picture.read_bytes()
+        _write_package(path, parts)
+    finally:
+        layer.unlink(missing_ok=True)
+
+
+def _write_package(path: Path, parts: dict[str, bytes]) -> None:
+    """A zip of stored files whose bytes begin on multiples of 64, as usdz has it; without times: same parts, same file.
+
+    Source: "Usdz File Format Specification", OpenUSD documentation.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as package:
+        for name, data in parts.items():
+            item = zipfile.ZipInfo(name)  # of 1980, the first year a zip knows
+            begins = package.fp.tell() + 30 + len(name.encode()) + 4  # the header of a file, and of the padding
+            pad = -begins % ALIGNED
+            item.extra = struct.pack("<HH", PADDING, pad) + bytes(pad)
+            package.writestr(item, data)
 
 
 @contextmanager
@@ -127,7 +139,7 @@ def _stage(path: Path, head: Head) -> Iterator[tuple[Usd.Stage, str]]:
     require("pxr", "usd")
     from pxr import Tf, Usd, UsdGeom
 
-    axis, turn = head.up.value
+    axis, turn = AXES[head.up]
     root = "/" + Tf.MakeValidIdentifier(f"_{head.name}" if head.name[:1].isdigit() else head.name)
     path.unlink(missing_ok=True)
     stage = Usd.Stage.CreateNew(str(path))
@@ -149,6 +161,10 @@ def _stage(path: Path, head: Head) -> Iterator[tuple[Usd.Stage, str]]:
         yield stage, root
         stage.Save()
         done = True
+    except Tf.ErrorException as error:
+        raise ExportError(
+            f"usd: {path.name} cannot be written ({first_line(error)}): is there space left on the disk?"
+        ) from error
     finally:
         del stage
         if not done:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon4d.formats.axes import OPENGL_FROM_OPENCV
 from recon4d.scene.camera import Camera
 from recon4d.scene.trajectory import Trajectory
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 FILM_WIDTH = 0.36  # tenths of a unit, as USD counts lenses: 36 mm in metres; only ratios matter for the picture
 NEAR_WHOLE = 0.1  # frames: a time nearer to a whole time code is put onto it
-OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])  # camera axes: y up and looking along -z
 
 
 @dataclass(frozen=True)

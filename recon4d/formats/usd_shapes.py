@@ -16,7 +16,7 @@ import numpy as np
 from recon4d.errors import ExportError
 from recon4d.formats.linear_light import linear_from_srgb
 from recon4d.scene.mesh import TriMesh
-from recon4d.scene.shapes import PictureMesh, PointSquares, SizedPoints
+from recon4d.scene.shapes import PictureMesh, PointSquares, SizedPoints, is_empty
 
 if TYPE_CHECKING:
     from pxr import Usd, UsdGeom, UsdShade, Vt
@@ -29,11 +29,6 @@ PRIMVARS = {
     "provenance": "IntArray",
     "object_id": "IntArray",
 }
-
-
-def is_empty(shape: Shape | PictureMesh) -> bool:
-    """Whether nothing is drawn."""
-    return not len(shape.faces if isinstance(shape, TriMesh | PictureMesh) else shape)
 
 
 @dataclass

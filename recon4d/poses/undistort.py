@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon4d.formats.disk import link_or_copy
 from recon4d.formats.pictures import read_grey, read_rgb, write_picture
 from recon4d.poses.lens import Lens, undistort_pixels, undistortion_map
 from recon4d.poses.native import load_pycolmap
@@ -75,15 +74,6 @@ def _resampled(picture: np.ndarray, lens: Lens, camera: Camera, smooth: bool) ->
     kind = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
     # OpenCV's first pixel centre is (0, 0), ours (0.5, 0.5).
     return cv2.remap(picture, map_x - 0.5, map_y - 0.5, kind, borderMode=cv2.BORDER_REPLICATE)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows one, else a copy; what stands at ``target`` is replaced."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def pinhole_model(

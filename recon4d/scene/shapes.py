@@ -66,3 +66,8 @@ class PictureMesh:
             object.__setattr__(self, field, array)
         if len(self.uv) != len(self.vertices):
             raise ValueError(f"PictureMesh: {len(self.vertices)} vertices but {len(self.uv)} uv")
+
+
+def is_empty(shape: PointCloud | SizedPoints | PointSquares | TriMesh | PictureMesh) -> bool:
+    """Whether nothing is drawn."""
+    return not len(shape.faces if isinstance(shape, TriMesh | PictureMesh) else shape)

@@ -38,18 +38,22 @@ def execute(
     work: Callable[[StagePart], dict[str, object]],
     progress: Progress | None = None,
     extra_key: object = None,
+    damage: str | None = None,
 ) -> StageRecord:
     """Run ``work`` in a resumable part and publish it, unless the same key is already done.
 
-    ``work`` gets the part, writes its files under ``part.path`` and returns the summary for the record.
+    ``work`` gets the part, writes its files under ``part.path`` and returns the summary for the record. What is done is
+    made again where ``damage`` says what is wrong with it.
     """
     progress = progress or Silent()
     inputs = {name: workspace.need(name, unit).key for name in reads}
     key = stage_key(unit, version, options, inputs, extra_key)
     done = workspace.record(unit)
     if done is not None and done.key == key:
-        progress.say(f"{unit}: up to date")
-        return done
+        if damage is None:
+            progress.say(f"{unit}: up to date")
+            return done
+        progress.say(f"{unit}: {damage}")
     progress.say(f"{unit}: working")
     started = time.monotonic()
     reset_peak_memory()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from recon4d.geometry.random_rows import random_rows
 from recon4d.scene.depth import Provenance
 from recon4d.scene.sparse import SparseModel
 from recon4d.scene.trajectory import Trajectory
-from recon4d.stages.export_delivery import Delivery, link_or_copy
+from recon4d.stages.export_delivery import Delivery
 from recon4d.stages.refine import MOVED_POINTS
 
 BY_DEPTH = 10_000  # points of a model made from depth, where no option says: enough for splats to start from
@@ -84,7 +86,7 @@ def _at_most(sparse: SparseModel, delivery: Delivery) -> SparseModel:
     if most is None or len(sparse) <= most:
         return sparse
     kept = np.zeros(len(sparse), dtype=bool)
-    kept[np.random.default_rng(0).permutation(len(sparse))[:most]] = True
+    kept[random_rows(len(sparse), most)] = True
     return replace(
         sparse,
         rows={name: rows[kept[rows]] for name, rows in sparse.rows.items()},
@@ -106,14 +108,17 @@ def _points_by_depth(delivery: Delivery, trajectory: Trajectory) -> SparseModel:
 
 
 def _write_model(delivery: Delivery, sparse: SparseModel, trajectory: Trajectory, files: dict[str, str]) -> None:
-    """`sparse/0`, where COLMAP's mapper leaves a model and splat trainers look, and `sparse`, where stereo looks."""
+    """`sparse/0`, where COLMAP's mapper leaves a model and splat trainers look, and `sparse`, where stereo looks.
+
+    Two copies: programs that refine a model write it where they found it.
+    """
     from recon4d.formats.colmap_model import model_of
     from recon4d.poses.models import write_model
 
     folder = delivery.folder("colmap", "sparse", "0")
     write_model(model_of(sparse, trajectory, files), folder)
     for file in sorted(folder.iterdir()):
-        link_or_copy(file, folder.parent / file.name)
+        shutil.copyfile(file, folder.parent / file.name)
 
 
 def _write_lists(stereo: Path, files: list[str]) -> None:

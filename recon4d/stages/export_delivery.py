@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from recon4d.formats.axes import Up
+from recon4d.formats.disk import link_or_copy
 from recon4d.geometry.grid_surface import GridSurface, free_surface, restricted
+from recon4d.geometry.random_rows import random_rows
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import SceneDepth
 from recon4d.scene.mesh import DepthMesh, TriMesh
@@ -19,7 +20,9 @@ from recon4d.scene.scene4d import Scene4D, UpAxis
 from recon4d.scene.trajectory import Trajectory
 from recon4d.scene.transforms import Sim3
 from recon4d.stage_part import StagePart
-from recon4d.stages.export_options import ExportOptions, Layer, choose_frames
+from recon4d.stages.common import flag
+from recon4d.stages.export_meshes import EMPTY, of_provenance, simplified
+from recon4d.stages.export_options import WITHOUT_POINTS, ExportOptions, Layer, choose_frames
 from recon4d.workspace import Workspace
 
 PLAYED_POINTS, PLAYED_STATIC_POINTS = 50_000, 500_000  # upper bounds for formats that play, where no option says
@@ -47,15 +50,13 @@ class Delivery:
     @cached_property
     def trajectory(self) -> Trajectory:
         """Cameras of the written frames, delivered frame and unit."""
-        whole = self.scene.trajectory
-        rows = np.array([whole.names.index(name) for name in self.names])
-        return Trajectory(
-            names=self.names,
-            timestamps_s=whole.timestamps_s[rows],
-            cam_from_world=self.delivered_from_scene.apply_to_pose(whole.cam_from_world[rows]),
-            cameras=tuple(whole.cameras[row] for row in rows),
-            origin=tuple(whole.origin[row] for row in rows),
-        )
+        chosen = self.scene.trajectory.part(self.names)
+        return replace(chosen, cam_from_world=self.delivered_from_scene.apply_to_pose(chosen.cam_from_world))
+
+    @property
+    def data_up(self) -> Up:
+        """Which axis of the delivered points is up, for formats that have a view of their own."""
+        return {UpAxis.Z: Up.Z, UpAxis.Y: Up.Y, UpAxis.MODEL: Up.MINUS_Y}[self.up]
 
     @property
     def starts_s(self) -> np.ndarray:
@@ -64,7 +65,7 @@ class Delivery:
 
     @property
     def fps(self) -> float:
-        """Frames per second of the written frames, from the median time between them."""
+        """Frames per second of the written frames, the steady rate that their times follow best."""
         return replace(self.scene, trajectory=self.trajectory).fps
 
     @property
@@ -113,12 +114,12 @@ class Delivery:
         """The background as a mesh; no triangles where it is not wanted."""
         mesh = self.workspace.static_mesh()
         if "static" not in self.options.layers:
-            mesh = TriMesh(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3)))
+            mesh = EMPTY
         if self.options.provenance is not None:
-            mesh = _of_provenance(mesh, self.scene.static, self.options.provenance)
+            mesh = of_provenance(mesh, self.scene.static, self.options.provenance)
         most = self.options.max_static_points or self.options.max_points
         if most is not None and len(mesh.vertices) > most:
-            mesh = _simplified(mesh, most)
+            mesh = simplified(mesh, most)
         return replace(mesh, vertices=self.delivered_from_scene @ mesh.vertices.astype(np.float64))
 
     def surface(self, name: str, layers: tuple[Layer, ...] | None = None) -> GridSurface:
@@ -154,6 +155,12 @@ class Delivery:
             depth.depth * np.float32(scale), depth.valid, depth.sigma * np.float32(scale), depth.provenance
         )
 
+    @cached_property
+    def farthest(self) -> float:
+        """Largest depth of all written frames, delivered unit; 0 where none has any."""
+        depths = (self.depth(name) for name in self.names)
+        return max(float(depth.depth[depth.valid].max(initial=0)) for depth in depths)
+
     def normals(self, name: str) -> np.ndarray:
         """(H, W, 3) float32 unit normals of a frame's wanted pixels, delivered world axes; 0 where not known."""
         from recon4d.geometry.meshing import grid_normals
@@ -181,40 +188,24 @@ class Delivery:
 
 def at_most(cloud: PointCloud, count: int | None) -> PointCloud:
     """The cloud, or a fixed random choice of its points: any regular choice of grid points shows as a pattern."""
-    if count is None or len(cloud) <= count:
-        return cloud
-    return cloud[np.sort(np.random.default_rng(0).permutation(len(cloud))[:count])]
+    return cloud if count is None or len(cloud) <= count else cloud[random_rows(len(cloud), count)]
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name where the disk can do that (it takes no space), else a copy."""
-    if target.exists():  # left by an interrupted run
-        target.unlink()
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def warn_of_nothing(delivery: Delivery) -> None:
+    """Say of each wanted part of the scene that there is not one point of it, where the options are to blame."""
+    options, scene = delivery.options, delivery.scene
+    if not set(options.to) - WITHOUT_POINTS:
+        return
+    chosen = options.provenance is not None
+    if "static" in options.layers and not len(delivery.static()) and (chosen or options.layers == ("static",)):
+        why = _not_chosen(options) if len(scene.static) else "there is none in the scene"
+        delivery.part.warn(f"export: no point of the background is written: {why}")
+    of_interest = "moving" in options.layers and (chosen or options.layers == ("moving",))
+    if of_interest and not any(len(delivery.moving(name)) for name in delivery.names):
+        moves = any(len(scene.moving(name)) for name in delivery.names)
+        why = _not_chosen(options) if moves else "nothing moves in the written frames"
+        delivery.part.warn(f"export: no point of what moves is written: {why}")
 
 
-def _of_provenance(mesh: TriMesh, cloud: PointCloud, wanted: tuple[int, ...]) -> TriMesh:
-    """The triangles whose three corners lie nearest to a point of the wanted provenance: a mesh has none of its own."""
-    from scipy.spatial import cKDTree
-
-    if not len(cloud) or not len(mesh.faces):
-        return mesh
-    nearest = cKDTree(cloud.points).query(mesh.vertices)[1]
-    good = np.isin(cloud.provenance[nearest], wanted)
-    faces = mesh.faces[good[mesh.faces].all(axis=1)]
-    used, corners = np.unique(faces, return_inverse=True)
-    return TriMesh(mesh.vertices[used], corners.reshape(-1, 3), mesh.colors[used])
-
-
-def _simplified(mesh: TriMesh, vertices: int) -> TriMesh:
-    """About so many vertices, by quadric error decimation (Garland and Heckbert, SIGGRAPH 1997, in Open3D)."""
-    from recon4d.formats.interop import to_open3d_mesh
-
-    out = to_open3d_mesh(mesh).simplify_quadric_decimation(
-        max(1, round(len(mesh.faces) * vertices / len(mesh.vertices)))
-    )
-    colors = np.round(np.asarray(out.vertex_colors) * 255).clip(0, 255)
-    return TriMesh(np.asarray(out.vertices), np.asarray(out.triangles), colors)
+def _not_chosen(options: ExportOptions) -> str:
+    return f"none came about as {flag('export', 'provenance')} {','.join(map(str, options.provenance))} wants it"

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon4d.scene.scene4d import UpAxis
 from recon4d.stages.export_delivery import Delivery
 
 if TYPE_CHECKING:
-    from recon4d.formats.glb import Shape, Up
+    from recon4d.formats.glb import Shape
 
 
 def write_glb(delivery: Delivery) -> None:
@@ -23,6 +22,8 @@ def write_glb(delivery: Delivery) -> None:
         _write_if_any(root / "static_mesh.glb", delivery.static_mesh(), delivery)
         _write_playing_glb(delivery, root / "scene.glb")
         delivery.part.mark_done("glb scene")
+    if not (root / "scene.glb").exists():  # outside the block: what a killed run knew is said again
+        delivery.part.warn("scene.glb is not written: what was chosen has no background, and nothing moves in it")
     moving, meshes, texture = (
         delivery.folder("glb", "moving"),
         delivery.folder("glb", "meshes"),
@@ -33,19 +34,13 @@ def write_glb(delivery: Delivery) -> None:
         _write_if_any(meshes / f"{name}.glb", frame_surface(delivery, name, None, texture), delivery)
 
 
-def data_axes(delivery: Delivery) -> Up:
-    """How the delivered data lies, for the turn to glTF's y-up."""
-    from recon4d.formats.glb import Up
-
-    return {UpAxis.Z: Up.Z, UpAxis.Y: Up.Y, UpAxis.MODEL: Up.MINUS_Y}[delivery.up]
-
-
 def _write_if_any(path: Path, shape: Shape, delivery: Delivery) -> None:
     """A file of one shape; a shape without a point or triangle has no file."""
-    from recon4d.formats.glb import is_empty, write_shape
+    from recon4d.formats.glb import write_shape
+    from recon4d.scene.shapes import is_empty
 
     if not is_empty(shape):
-        write_shape(path, shape, data_axes(delivery))
+        write_shape(path, shape, delivery.data_up)
 
 
 def _write_playing_glb(delivery: Delivery, path: Path) -> None:
@@ -65,6 +60,6 @@ def _write_playing_glb(delivery: Delivery, path: Path) -> None:
 
         try:
             static = static_shape(delivery)
-            write_sequence(path, names.tolist(), starts_s, next_shape, static, data_axes(delivery))
+            write_sequence(path, names.tolist(), starts_s, next_shape, static, delivery.data_up)
         except NothingToShow:
-            delivery.part.warn("scene.glb is not written: what was chosen has no background, and nothing moves in it")
+            path.unlink(missing_ok=True)

@@ -46,11 +46,7 @@ def depth_steps(delivery: Delivery) -> float:
     """Steps per unit of 16-bit depth, the same for all frames: 1000 per metre where the farthest depth allows it."""
     from recon4d.formats.depth_png import PER_METRE, steps_per_unit
 
-    farthest = 0.0
-    for name in delivery.names:
-        depth = delivery.depth(name)
-        farthest = max(farthest, float(depth.depth[depth.valid].max(initial=0)))
-    steps = steps_per_unit(farthest, delivery.in_metres) if farthest > 0 else PER_METRE
+    steps = steps_per_unit(delivery.farthest, delivery.in_metres) if delivery.farthest > 0 else PER_METRE
     if steps != PER_METRE:
         delivery.part.progress.say(f"  16-bit depth has steps of {1 / steps:g} {unit(delivery)}")
     return steps

@@ -11,7 +11,6 @@ from recon4d.stages.export_maps import depth_steps, unit
 
 MARGIN = 1.1  # room around the cameras in Instant-NGP's unit cube
 FAR = 0.99  # share of the background that its large cube holds
-LARGEST_CUBE = 128  # that Instant-NGP knows
 DYNAMIC_MASK = "dynamic_mask_{name}.png"  # beside the picture: what Instant-NGP hides where it is not black
 
 
@@ -93,9 +92,9 @@ def ngp_cube(centres: np.ndarray, points: np.ndarray) -> dict[str, object]:
     middle = (centres.min(axis=0) + centres.max(axis=0)) / 2
     near = MARGIN * float(np.abs(centres - middle).max())
     far = float(np.quantile(np.abs(points - middle).max(axis=1), FAR)) if len(points) else near
-    # A camera that hardly moves would make the cube so small that the scene does not fit in the largest one.
+    # A camera that hardly moves would make the cube so small that the scene does not fit in a large one (up to 128).
     half = max(near, far / 16, 1e-6)
     side = 2 ** int(np.ceil(np.log2(max(far / half, 1.0))))
     scale = 0.5 / half
     offset = (0.5 - scale * middle).tolist()
-    return {"scale": scale, "offset": offset, "aabb_scale": min(side, LARGEST_CUBE)}
+    return {"scale": scale, "offset": offset, "aabb_scale": side}

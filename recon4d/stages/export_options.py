@@ -5,22 +5,30 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from recon4d.errors import MissingDependency, OptionsError
 from recon4d.scene.depth import Provenance
+from recon4d.stages.common import check_range, flag
 
 Format = Literal["ply", "glb", "usd", "html", "colmap", "nerfstudio", "pcd", "las", "laz", "exr", "png", "tum", "kitti"]
 Layer = Literal["static", "moving"]
 OF_FORMATS = "of_formats"  # key of metadata of options that only these formats heed
 COMMAS = {"commas": True}  # metadata of options whose values may be typed with commas between them
-# Formats that need a package of an extra: module to import, and the extra's name.
-OPTIONAL: dict[str, tuple[str, str]] = {
-    "usd": ("pxr", "usd"),
-    "las": ("laspy", "las"),
-    "laz": ("lazrs", "las"),
-    "exr": ("OpenEXR", "exr"),
+# Formats that need packages of an extra: modules to import, and the extra's name.
+OPTIONAL: dict[str, tuple[tuple[str, ...], str]] = {
+    "usd": (("pxr",), "usd"),
+    "las": (("laspy",), "las"),
+    "laz": (("laspy", "lazrs"), "las"),
+    "exr": (("OpenEXR",), "exr"),
 }
+WITHOUT_POINTS = {"exr", "png", "tum", "kitti"}  # pictures and paths: bounds on points mean nothing to them
+_OF_PATHS = {"tum", "kitti"}  # only the camera
+
+
+def _but(*left_out: str) -> dict[str, tuple[str, ...]]:
+    """Metadata of an option that all formats but these heed."""
+    return {OF_FORMATS: tuple(name for name in get_args(Format) if name not in left_out)}
 
 
 @dataclass(frozen=True)
@@ -34,22 +42,22 @@ class ExportOptions:
     that plays, and meshes), usd (the same for USD; extra usd), html (a player in one file, for any browser), colmap
     (model, pictures, depth), nerfstudio (transforms.json with depth and masks), pcd and las, laz (clouds; extra las),
     exr (depth and normals; extra exr), png (depth in 16 bits), tum and kitti (the camera's path)."""
-    up: Literal["z", "y", "model"] = "z"
+    up: Literal["z", "y", "model"] = field(default="z", metadata=_but("png"))
     """Axis that points up in all files but GLB, which is always y-up: z, y, or model to keep the axes of the model.
     Where up is not known, that of the cameras stands in."""
     frames: str | None = None
     """Frames that are written: names with commas between them (000012,000040), or START:STOP:STEP counted over the
     scene's frames (::5 is every fifth)."""
-    layers: tuple[Layer, ...] = field(default=("static", "moving"), metadata=COMMAS)
+    layers: tuple[Layer, ...] = field(default=("static", "moving"), metadata=COMMAS | _but(*_OF_PATHS))
     """Parts of the scene that are written: static (the background) and moving (what moves in each frame)."""
-    provenance: tuple[int, ...] | None = field(default=None, metadata=COMMAS)
+    provenance: tuple[int, ...] | None = field(default=None, metadata=COMMAS | _but(*_OF_PATHS))
     """Keep only points and depth that came about like this: 0 measured, 1 network shape fitted to structure, 2 seen in
     another frame, 3 completed, 4 generated. Without it all are kept; 0,2 leaves out what was not seen."""
-    max_points: int | None = None
+    max_points: int | None = field(default=None, metadata=_but(*WITHOUT_POINTS))
     """Upper bound of the points of one cloud and the vertices of one mesh: of what moves in a frame, and of the
     background; a fixed random choice of points is kept. Without it all for ply, pcd, las, laz, and for the formats that
     play 50,000 moving and 500,000 background points."""
-    max_static_points: int | None = None
+    max_static_points: int | None = field(default=None, metadata=_but(*WITHOUT_POINTS))
     """The same for the background alone."""
     shape: Literal["points", "quads", "meshes"] = field(default="points", metadata={OF_FORMATS: ("glb", "usd")})
     """What the GLB and USD scenes that play are made of: points, quads (each point a small square, for viewers that
@@ -67,27 +75,34 @@ class ExportOptions:
 def check_options(options: ExportOptions) -> None:
     """Raise OptionsError for values that no scene could be exported with, MissingDependency for a missing extra."""
     if not options.to:
-        raise OptionsError("export: no format is named: give --to one or more, such as --to ply glb html")
+        raise OptionsError(f"export: no format is named: give {_flag('to')} one or more, such as ply,glb,html")
     if not options.layers:
-        raise OptionsError("export: no layer is named: give --layers static, moving, or both")
+        raise OptionsError(f"export: no layer is named: give {_flag('layers')} static, moving, or both")
     for name in ("mesh_stride", "max_points", "max_static_points", "max_glb_frames", "html_mb"):
         value = getattr(options, name)
-        if value is not None and not value >= 1:
-            raise OptionsError(f"export: {name} is {value}, 1 or more is expected")
+        if value is not None:
+            check_range("export", name, value, low=1)
     known = [int(item) for item in Provenance]
     for value in options.provenance or ():
         if value not in known:
-            raise OptionsError(f"export: provenance is {value}, one or more of {known[0]} to {known[-1]} are expected")
+            raise OptionsError(
+                f"export: {_flag('provenance')} is {value}, one or more of {known[0]} to {known[-1]} are expected"
+            )
     if options.provenance == ():
-        raise OptionsError("export: provenance names nothing to keep: leave it out to keep all, or give 0,2")
+        raise OptionsError(f"export: {_flag('provenance')} names nothing to keep: leave it out, or give 0,2")
     if options.frames is not None:
         _read_choice(options.frames)
     for name in options.to:
-        if name in OPTIONAL and importlib.util.find_spec(OPTIONAL[name][0]) is None:
-            module, extra = OPTIONAL[name]
-            raise MissingDependency(
-                f"export: {name} needs {module}, which is not installed: pip install 'recon4d[{extra}]'"
-            )
+        modules, extra = OPTIONAL.get(name, ((), ""))
+        for module in modules:
+            if importlib.util.find_spec(module) is None:
+                raise MissingDependency(
+                    f"export: {name} needs {module}, which is not installed: pip install 'recon4d[{extra}]'"
+                )
+
+
+def _flag(name: str) -> str:
+    return flag("export", name)
 
 
 def choose_frames(names: Sequence[str], choice: str | None) -> tuple[str, ...]:
@@ -103,7 +118,7 @@ def choose_frames(names: Sequence[str], choice: str | None) -> tuple[str, ...]:
         if unknown:
             raise OptionsError(f"export: there is no frame {unknown[0]}, the scene has {names[0]} to {names[-1]}")
     if not chosen:
-        raise OptionsError(f"export: frames '{choice}' chooses none of the {len(names)} frames")
+        raise OptionsError(f"export: {_flag('frames')} '{choice}' chooses none of the {len(names)} frames")
     return tuple(name for name in names if name in set(chosen))  # in the scene's order, each once
 
 
@@ -113,7 +128,8 @@ def _read_choice(choice: str) -> slice | list[str]:
         named = [word.strip() for word in choice.split(",") if word.strip()]
         if not named:
             raise OptionsError(
-                f"export: frames is '{choice}', names with commas between them or START:STOP:STEP are expected"
+                f"export: {_flag('frames')} is '{choice}', "
+                "names with commas between them or START:STOP:STEP are expected"
             )
         return named
     try:
@@ -121,6 +137,7 @@ def _read_choice(choice: str) -> slice | list[str]:
         places.indices(0)  # refuses a step of 0
     except (ValueError, TypeError):
         raise OptionsError(
-            f"export: frames is '{choice}', START:STOP:STEP with whole numbers and a step other than 0 is expected"
+            f"export: {_flag('frames')} is '{choice}', "
+            "START:STOP:STEP with whole numbers and a step other than 0 is expected"
         ) from None
     return places

@@ -53,9 +53,7 @@ def sized(cloud: PointCloud, seen_by: Trajectory) -> SizedPoints:
 
 def one_frame(delivery: Delivery, name: str) -> Trajectory:
     """The camera of one frame, delivered frame and unit."""
-    whole, row = delivery.trajectory, [delivery.names.index(name)]
-    return Trajectory((name,), whole.timestamps_s[row], whole.cam_from_world[row], (whole.cameras[row[0]],),
-                      (whole.origin[row[0]],))  # fmt: skip
+    return delivery.trajectory.part([name])
 
 
 def _of_cloud(delivery: Delivery, cloud: PointCloud, seen_by: Trajectory) -> PointCloud | PointSquares:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon4d.scene.cloud import PointCloud
-from recon4d.scene.scene4d import UpAxis
 from recon4d.stages.export_delivery import Delivery
 
 if TYPE_CHECKING:
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
 
 def write_usd(delivery: Delivery) -> None:
     """`usd/`: `scene.usdc`, which plays, and the surface of each frame as `meshes/NAME.usdz`."""
-    from recon4d.formats.usd import is_empty, write_mesh_package
+    from recon4d.formats.usd import write_mesh_package
+    from recon4d.scene.shapes import is_empty
     from recon4d.stages.export_shapes import frame_surface
 
     root = delivery.folder("usd")
@@ -48,7 +48,6 @@ def _write_scene(delivery: Delivery, path: Path) -> None:
 
 
 def _head(delivery: Delivery, name: str) -> Head:
-    from recon4d.formats.usd import Head, Up
+    from recon4d.formats.usd import Head
 
-    up = {UpAxis.Z: Up.Z, UpAxis.Y: Up.Y, UpAxis.MODEL: Up.MINUS_Y}[delivery.up]
-    return Head(name, up, delivery.in_metres, delivery.fps)
+    return Head(name, delivery.data_up, delivery.in_metres, delivery.fps)

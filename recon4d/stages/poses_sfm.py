@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon4d.errors import PosesError
+from recon4d.formats.disk import link_or_copy
 from recon4d.formats.text_files import write_text
 from recon4d.poses.features import Descriptors, PictureSet, extract, match
 from recon4d.poses.imports import ImportedPoses, Matching
@@ -30,7 +31,6 @@ from recon4d.poses.pairs import all_pairs, loop_pairs, sequential_pairs
 from recon4d.poses.parallax import check_motion, measure_motion
 from recon4d.poses.reversal import Reading
 from recon4d.poses.solution import Solution
-from recon4d.poses.undistort import link_or_copy
 from recon4d.poses.verdict import check_angle, check_registered
 from recon4d.scene.recording import Recording
 from recon4d.scene.trajectory import PoseOrigin
