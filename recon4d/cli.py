@@ -264,7 +264,7 @@ def _info(arguments: list[str]) -> int:
     for stage in pipeline.BUILT:
         if stage == "poses" and pipeline.walks_twice(workspace):
             states[FIRST_PASS] = (workspace.record(FIRST_PASS), None)
-        for unit in [*(pipeline.units_of(workspace, stage) or [stage]), *(idle if stage == "depth" else ())]:
+        for unit in [*pipeline.units_to_tell(workspace, stage), *(idle if stage == "depth" else ())]:
             states[unit] = (workspace.record(unit), why_old.get(unit))
     print(scene_info(workspace, states))
     return 0

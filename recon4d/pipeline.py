@@ -5,27 +5,27 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shlex
-import typing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from recon4d.errors import OptionsError, Recon4dError, WorkspaceError
+from recon4d.errors import InputError, OptionsError, Recon4dError, WorkspaceError
 from recon4d.formats.options_toml import options_from_table, read_options_toml, write_options_toml
 from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress, Silent
 from recon4d.stages import first_pass as movers
 from recon4d.stages.align import AlignOptions
 from recon4d.stages.common import changed_flags, check_types, options_as_json, stage_key
-from recon4d.stages.depth import units_read_by_align
 from recon4d.stages.depth_options import DepthOptions
 from recon4d.stages.export_options import ExportOptions
 from recon4d.stages.frames import FramesOptions, check_source, source_key
 from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions
 from recon4d.stages.motion import MotionOptions
+from recon4d.stages.option_paths import stage_with_absolute_paths
+from recon4d.stages.out_of_date import changed_inputs, changed_options, completed, other_depths, other_pass
 from recon4d.stages.poses import PosesOptions
 from recon4d.stages.refine import RefineOptions
 from recon4d.view.summary import summary_line
@@ -178,16 +178,17 @@ def run_stage(
 
 def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, source: Path, progress: Progress) -> None:
     """Say which finished units will be redone, and why, before any work starts."""
+    old = stale_units(workspace, options)
     for stage in stages:
         stale = {}
         for unit, own in _wanted_units(workspace, stage, getattr(options, stage)).items():
             record = workspace.record(unit)
-            why = _why_stale(workspace, record, own, source) if record else None
+            why = _why_stale(workspace, record, own, source) or old.get(unit) if record else None
             if record and not why and stage == "align":
                 units = _wanted_units(workspace, "depth", options.depth)
-                why = _other_depths(record, [unit.partition("/")[2] for unit in units])
+                why = other_depths(record, [unit.partition("/")[2] for unit in units])
             if record and not why and stage == "poses":
-                why = _other_pass(workspace, record, options.poses.second_pass)
+                why = other_pass(workspace, record, options.poses.second_pass)
             if why:
                 stale[unit] = why
         if stale:
@@ -204,7 +205,7 @@ def _wanted_units(workspace: Workspace, stage: str, options: object) -> dict[str
 
 
 def _why_stale(workspace: Workspace, record: StageRecord, options: object, source: Path) -> str | None:
-    """Why a finished unit no longer is what its options ask for; None when it is."""
+    """Why a finished unit has another key than its options ask for; None when it has that."""
     stage = record.unit.partition("/")[0]
     extra = _extra_key(workspace, record.unit, options, source)
     if stage_key(record.unit, _version(stage, options), options, record.inputs, extra) != record.key:
@@ -213,7 +214,7 @@ def _why_stale(workspace: Workspace, record: StageRecord, options: object, sourc
             # Options of a unit that are typed as one text, as those of --depth.more, are named by that text's flag.
             return f"changed: {getattr(options, 'typed_as', None) or ', '.join(changed)}"
         return "its input or the program changed"
-    return stale_units(workspace).get(record.unit)
+    return None
 
 
 def _version(stage: str, options: object) -> int:
@@ -229,59 +230,98 @@ def _extra_key(workspace: Workspace, unit: str, options: object, source: Path) -
     return module.extra_key(workspace, unit, options) if hasattr(module, "extra_key") else None
 
 
-def _other_depths(record: StageRecord, sources: list[str]) -> str | None:
-    """What align was made from too much or too little when these depth sources are in force, in words."""
-    known = [unit for unit in record.inputs if unit.startswith("depth/")]
-    if record.unit != "align" or not known:
-        return None
-    wanted = units_read_by_align(sources, record.options.get("primary"))
-    new = [unit for unit in wanted if unit not in known]
-    gone = [unit for unit in known if unit not in wanted]
-    parts = ([f"{', '.join(new)} came to it"] if new else []) + (
-        [f"{', '.join(gone)} no longer counts"] if gone else []
-    )
-    return " and ".join(parts) or None
+def stale_units(workspace: Workspace, options: Options | None = None) -> dict[str, str]:
+    """Finished units that are not what the options make of the results before them, and why, in the order of the line.
 
-
-def _other_pass(workspace: Workspace, record: StageRecord, second_pass: bool) -> str | None:
-    """Why these poses are not those of the pass that is wanted, in words."""
-    wanted = movers.left_out(workspace, second_pass) is not None
-    if wanted == (movers.UNIT in record.inputs):
-        return None
-    return "what moves is to be left out" if wanted else "what moves is no longer left out"
-
-
-def stale_units(workspace: Workspace) -> dict[str, str]:
-    """Finished units that no longer belong to the results they were made from, and why, in the order of the line."""
+    Args:
+        options: None for those recorded in the scene; where it records none, they are not compared.
+    """
+    in_force = _recorded_tables(workspace) if options is None else {name: getattr(options, name) for name in OPTIONS}
     stale: dict[str, str] = {}
+    changed = _changed_options(workspace, in_force)
+    sources = [unit.partition("/")[2] for unit in wanted_depths(workspace, in_force)]
     for stage in BUILT:
         for unit in units_of(workspace, stage):
             record = workspace.record(unit)
-            newer = [name for name, key in record.inputs.items() if _key_of(workspace, name) != key]
-            older = [name for name in record.inputs if name in stale]
-            other = _other_depths(record, workspace.depth_sources())
+            other = other_depths(record, sources)
             if stage == "poses" and workspace.record(movers.UNIT) is not None:
-                other = _other_pass(workspace, record, walks_twice(workspace))
+                other = other_pass(workspace, record, walks_twice(workspace))
             if stage in ("fuse", "export") and workspace.surface_unit() not in record.inputs:
                 other = f"{workspace.surface_unit()} came to it"
-            if newer:
-                stale[unit] = f"{', '.join(newer)} changed since"
-            elif other:
-                stale[unit] = other
-            elif older:
-                stale[unit] = f"made from {', '.join(older)}, out of date too"
+            older = [name for name in record.inputs if name in stale]
+            follows = f"made from {', '.join(older)}, out of date too" if older else None
+            why = changed.get(unit) or changed_inputs(workspace, record) or other or follows
+            stale |= {unit: why} if why else {}
     return stale
+
+
+def _recorded_tables(workspace: Workspace) -> dict[str, object]:
+    """The recorded options by stage, without stages of which none are recorded; empty where they are damaged."""
+    with suppress(WorkspaceError):
+        tables, options = read_options_toml(workspace.root / OPTIONS_FILE), recorded_options(workspace)
+        return {stage: getattr(options, stage) for stage in OPTIONS if stage in tables}
+    return {}
+
+
+def _changed_options(workspace: Workspace, in_force: dict[str, object]) -> dict[str, str]:
+    """Finished units that these options, by stage, would make otherwise, and why."""
+    changed: dict[str, str] = {}
+    for stage, options in in_force.items():
+        units = units_of(workspace, stage)
+        try:
+            wanted = _checked_units(workspace, stage, options)
+        except (OptionsError, InputError) as error:
+            changed |= dict.fromkeys(units, str(error))
+            continue
+        for unit in units:
+            why = _changed(workspace, unit, wanted[unit]) if unit in wanted else "the options no longer name it"
+            changed |= {unit: why} if why else {}
+    return changed
+
+
+def _checked_units(workspace: Workspace, stage: str, options: object) -> dict[str, object]:
+    check_types(stage, options)
+    return _wanted_units(workspace, stage, stage_with_absolute_paths(options))
+
+
+def _changed(workspace: Workspace, unit: str, options: object) -> str | None:
+    """The options in force that give another result than those a unit was made with, in words."""
+    stage, record = unit.partition("/")[0], workspace.record(unit)
+    certain, perhaps = changed_options(stage, options, completed(record.options, options_as_json(OPTIONS[stage]())))
+    if perhaps and not certain:
+        try:
+            extra = _extra_key(workspace, unit, options, resolve_source(workspace, None))
+            perhaps = [] if stage_key(unit, record.version, options, record.inputs, extra) == record.key else perhaps
+        except (Recon4dError, OSError):  # what is named cannot be read now
+            pass
+    flags = certain + perhaps
+    return f"changed: {getattr(options, 'typed_as', None) or ', '.join(flags)}" if flags else None
+
+
+def units_to_tell(workspace: Workspace, stage: str) -> list[str]:
+    """The finished units of a stage and those that are still to be made; the stage itself where it has no units yet."""
+    done = units_of(workspace, stage)
+    wanted = wanted_depths(workspace) if stage == "depth" else []
+    return done + [unit for unit in wanted if workspace.record(unit) is None] if done else [stage]
+
+
+def wanted_depths(workspace: Workspace, in_force: dict[str, object] | None = None) -> list[str]:
+    """The units of depth that the options name; the finished ones where there are no usable options.
+
+    Args:
+        in_force: options by stage; None for the recorded ones.
+    """
+    in_force = _recorded_tables(workspace) if in_force is None else in_force
+    if "depth" in in_force:
+        with suppress(OptionsError, InputError):
+            return list(_checked_units(workspace, "depth", in_force["depth"]))
+    return units_of(workspace, "depth")
 
 
 def idle_units(workspace: Workspace) -> dict[str, str]:
     """Finished units that no option names any more, and what that means."""
     why = "the depth options no longer name it, nothing reads it"
     return {f"depth/{name}": why for name in workspace.idle_depth_sources()}
-
-
-def _key_of(workspace: Workspace, unit: str) -> str | None:
-    record = workspace.record(unit)
-    return record.key if record else None
 
 
 def units_of(workspace: Workspace, stage: str) -> list[str]:
@@ -305,39 +345,6 @@ def recorded_options(workspace: Workspace) -> Options:
 def absolute_paths(options: Options) -> Options:
     """The same options with paths that hold wherever the next verb is typed."""
     return Options(**{name: stage_with_absolute_paths(getattr(options, name)) for name in OPTIONS})
-
-
-def stage_with_absolute_paths(options: object) -> object:
-    """One stage's options with absolute paths."""
-    hints = typing.get_type_hints(type(options))
-    paths = {}
-    for option in dataclasses.fields(options):
-        value = getattr(options, option.name)
-        if dataclasses.is_dataclass(value):
-            paths[option.name] = stage_with_absolute_paths(value)
-        elif value is not None and Path in (hints[option.name], *typing.get_args(hints[option.name])):
-            paths[option.name] = Path(value).resolve()  # Python users may have given a text
-        elif option.metadata.get("path_after_equals") and isinstance(value, (tuple, list)):
-            paths[option.name] = tuple(_absolute_after_equals(text) for text in value)
-        elif option.metadata.get("path_or_hub_id"):
-            paths[option.name] = (
-                _absolute_model(value) if isinstance(value, str) else tuple(map(_absolute_model, value))
-            )
-    return dataclasses.replace(options, **paths)
-
-
-def _absolute_after_equals(text: object) -> object:
-    """WORDS=PATH with PATH absolute; what has another form stays for the stage to refuse."""
-    words, equals, path = text.partition("=") if isinstance(text, str) else ("", "", "")
-    # A shell leaves the ~ after an = alone.
-    return f"{words}={Path(path).expanduser().resolve()}" if equals and path else text
-
-
-def _absolute_model(text: object) -> object:
-    """[SOURCE=]MODEL with an absolute path where the model lies here; the id of a hub stays as it is."""
-    source, equals, model = text.rpartition("=") if isinstance(text, str) else ("", "", "")
-    path = Path(model).expanduser()
-    return f"{source}{equals}{path.resolve()}" if model and path.exists() else text
 
 
 @contextmanager

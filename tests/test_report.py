@@ -11,17 +11,20 @@ import pytest
 from fabricated import METRES_PER_UNIT, fabricate
 from report_html import read_page
 
-from recon4d import cli
+from recon4d import cli, pipeline
 from recon4d.errors import AlignmentError
 from recon4d.formats.pictures import write_picture
 from recon4d.formats.ply import write_cloud
 from recon4d.scene.cloud import PointCloud
 from recon4d.stages import report as report_module
+from recon4d.stages.common import options_as_json, stage_key
+from recon4d.stages.motion import MotionOptions
 from recon4d.stages.report import reported, write_report
 from recon4d.stages.report_facts import finite, report_facts
 from recon4d.view import report_page as page_module
 from recon4d.view.report_parts import duration, megabytes, percent, tag
 from recon4d.view.report_pictures import Gallery, Shot
+from recon4d.view.summary import summary_line
 from recon4d.workspace import StageRecord, Workspace
 
 NASTY = '<b>&"'
@@ -110,9 +113,61 @@ def test_states_of_the_stages(scene):
 
 
 def test_options_that_differ_from_the_defaults_are_marked(scene):
-    (scene.root / "options.toml").write_text("[frames]\nstride = 3\n[align.metric]\nmarker = 0.1\n")
-    changed = {row["flag"]: row["value"] for row in report_facts(scene)["options"] if row["changed"]}
-    assert changed == {"--frames.stride": 3, "--metric.marker": 0.1}
+    tell(scene, "frames", options={"stride": 3})  # of a version that knew no others
+    tell(scene, "align", options={"metric": {"marker": 0.1}})
+    (scene.root / "options.toml").write_text("[frames]\nstride = 3\n[align.metric]\nmarker = 0.1\n[export]\nup = 'y'\n")
+    facts = report_facts(scene)
+    changed = {row["flag"]: row["value"] for row in facts["options"] if row["changed"]}
+    assert changed == {"--frames.stride": 3, "--metric.marker": 0.1, "--export.up": "y"}
+    assert [item["unit"] for item in facts["stages"] if "changed: " in (item["why"] or "")] == []
+
+
+def test_options_that_made_nothing_are_not_told_as_used(scene, capsys):
+    tell(scene, "fuse", options={"min_views": 4})
+    tell(scene, "export", inputs={"fuse": "key of fuse", "refine": "key of refine"})
+    # As Ctrl-C in `recon4d fuse --min-views 20`, or an edit by hand, leaves it; threads change no result.
+    (scene.root / "options.toml").write_text("[fuse]\nmin_views = 20\n[poses]\nthreads = 7\n")
+    facts = report_facts(scene)
+    (row,) = (row for row in facts["options"] if row["flag"] == "--fuse.min-views")
+    assert row["value"] == 4
+    why = {item["unit"]: item["why"] for item in facts["stages"] if item["state"] == "out of date"}
+    assert why == {"fuse": "changed: --fuse.min-views", "export": "made from fuse, out of date too"}
+    assert not facts["complete"]
+    assert cli.main(["check", str(scene.root), "--up-to-date"]) == 3
+    assert cli.main(["info", str(scene.root)]) == 0
+    assert "out of date: changed: --fuse.min-views" in capsys.readouterr().out
+
+
+def test_a_file_that_only_lies_elsewhere_is_no_change(scene, tmp_path):
+    for name, content in (("a", b"model"), ("b", b"model"), ("c", b"another")):
+        (tmp_path / f"{name}.onnx").write_bytes(content)
+    options = MotionOptions(flow=tmp_path / "a.onnx")
+    tell(scene, "motion", key=stage_key("motion", 1, options, {}), options=options_as_json(options))
+    for name, why in (("a", None), ("b", None), ("c", "changed: --motion.flow"), ("gone", "changed: --motion.flow")):
+        (scene.root / "options.toml").write_text(
+            f"[input]\npath = '{tmp_path}'\n[motion]\nflow = '{tmp_path / name}.onnx'\n"
+        )
+        assert pipeline.stale_units(scene).get("motion") == why, name
+
+
+def test_depth_that_is_to_be_made_is_not_done(scene):
+    for name in ("precomputed", "mvs"):
+        tell(scene, f"depth/{name}", options={"path": "d.npz"} if name == "precomputed" else {"max_size": 200})
+    scene.put_in_force(["precomputed"])
+    (scene.root / "options.toml").write_text(
+        "[depth]\nsource = 'precomputed,onnx'\npath = 'd.npz'\nmodel = ['m.onnx']\n"
+    )
+    facts = report_facts(scene)
+    states = {item["unit"]: item["state"] for item in facts["stages"] if item["stage"] == "depth"}
+    assert states == {"depth/precomputed": "out of date", "depth/onnx": "not done", "depth/mvs": "not used"}
+    values = {row["flag"]: row["value"] for row in facts["options"]}
+    assert (values["--depth.source"], values["--depth.path"]) == ("precomputed", "d.npz")
+
+
+def test_a_result_whose_folder_was_deleted_is_gone(scene):
+    tell(scene, "fuse", inputs={"motion": "key of motion", "refine": "key of refine", "poses": "an older one"})
+    shutil.rmtree(scene.unit_dir("motion"))
+    assert pipeline.stale_units(scene)["fuse"] == "motion is gone and poses changed since"
 
 
 def test_commands_can_be_pasted_where_the_folder_has_a_space(tmp_path, capsys):
@@ -131,7 +186,7 @@ def test_commands_can_be_pasted_where_the_folder_has_a_space(tmp_path, capsys):
 def test_damaged_options_are_a_warning(scene):
     (scene.root / "options.toml").write_text("[frames\n")
     facts = report_facts(scene)
-    assert facts["options"] == []
+    assert {row["stage"] for row in facts["options"]}.isdisjoint({"depth", "export"})  # not done, and nobody knows
     assert "not valid TOML" in facts["warnings"][-1]["text"]
     assert "not valid TOML" in page_of(scene).text
 
@@ -172,6 +227,24 @@ def test_nothing_that_json_does_not_know():
 )  # fmt: skip
 def test_words_for_numbers(said, wanted):
     assert said == wanted
+
+
+@pytest.mark.parametrize("unit", ["frames", "poses", "first_pass", "depth/mvs", "align", "motion", "mesh", "refine",
+                                  "fuse", "export"])  # fmt: skip
+def test_a_record_without_its_numbers_is_told_in_plain_words(unit):
+    record = StageRecord(unit, 1, "k", {}, {}, summary={"of_the_future": 3, "frames": "many"}, seconds=4.0)
+    said = summary_line(record)
+    assert said.startswith(f"{unit}: ")
+    assert said.endswith("(4 s)")
+
+
+def test_files_and_megabytes_in_words():
+    def said(files: int, size_mb: float) -> str:
+        summary = {"files": files, "size_mb": size_mb, "up": "z", "units": "metres"}
+        return summary_line(StageRecord("export", 1, "k", {}, {}, summary=summary))
+
+    assert said(1, 4.12).startswith("export: 1 file, 4.1 MB, z up")
+    assert said(20, 12.6).startswith("export: 20 files, 13 MB, z up")
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

@@ -99,12 +99,6 @@ def _idle(facts: dict[str, object]) -> set[str]:
 
 
 def _said(workspace: Workspace, facts: dict[str, object]) -> dict[str, str]:
-    """Unit -> its key numbers in words; records of earlier versions may lack the numbers for it."""
-    said = {}
-    for item in facts["stages"]:
-        record = workspace.record(item["unit"])
-        try:
-            said |= {item["unit"]: summary_line(record)} if record is not None else {}
-        except (KeyError, TypeError, ValueError):
-            continue
-    return said
+    """Unit -> its key numbers in words."""
+    records = {item["unit"]: workspace.record(item["unit"]) for item in facts["stages"]}
+    return {unit: summary_line(record) for unit, record in records.items() if record is not None}

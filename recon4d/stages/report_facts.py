@@ -6,7 +6,6 @@ None, never NaN or infinite. Records of earlier versions may lack numbers or hav
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shlex
@@ -15,8 +14,8 @@ from pathlib import Path
 from recon4d import pipeline
 from recon4d._version import __version__
 from recon4d.errors import Recon4dError
-from recon4d.stages.common import flag, options_as_json
 from recon4d.stages.first_pass import UNIT as FIRST_PASS
+from recon4d.stages.report_options import options_used
 from recon4d.stages.report_scene import scene_extent, walked_length
 from recon4d.stages.report_terms import Records, models_used, programs_used
 from recon4d.workspace import StageRecord, Workspace
@@ -36,14 +35,15 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
           ``out of date``, ``not done``, ``not used``: done, but nothing reads it), why, key, version, inputs
           (unit -> key), program, seconds, peak_memory_mb, warnings, summary (as the stage recorded it).
         - ``warnings``: a list with unit and text.
-        - ``options``: a list with stage, flag, value, default, changed (from the default).
+        - ``options``: a list with stage, flag, value, default, changed (from the default); those that a finished stage
+          was made with, and those in force for the others.
         - ``models``, ``programs``: see `report_terms`.
         - ``exports``: a list with format, folder, files, size_mb, open (the files to begin with).
     """
     stages = _stages(workspace)
     records = {item["unit"]: workspace.record(item["unit"]) for item in stages if item["key"] is not None}
     missing = [item["unit"] for item in stages if item["state"] in ("not done", "out of date")]
-    options, trouble = _options(workspace)
+    options, trouble = options_used(workspace)
     scale = _scale(workspace)
     facts = {
         "format": FORMAT,
@@ -85,7 +85,7 @@ def _stages(workspace: Workspace) -> list[dict[str, object]]:
     for stage in pipeline.BUILT:
         if stage == "poses" and workspace.record(FIRST_PASS) is not None and pipeline.walks_twice(workspace):
             items.append(_stage(FIRST_PASS, workspace.record(FIRST_PASS), "done", None))
-        for unit in pipeline.units_of(workspace, stage) or [stage]:
+        for unit in pipeline.units_to_tell(workspace, stage):
             record = workspace.record(unit)
             state = "not done" if record is None else "out of date" if unit in stale else "done"
             items.append(_stage(unit, record, state, stale.get(unit)))
@@ -195,30 +195,7 @@ def _scale(workspace: Workspace) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-# -- options and exports ---------------------------------------------------------------------------------------------
-
-
-def _options(workspace: Workspace) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """All options in force, and warnings where they cannot be read."""
-    try:
-        options = pipeline.recorded_options(workspace)
-    except Recon4dError as error:
-        return [], [{"unit": "options", "text": str(error)}]
-    return [
-        row for stage, kind in pipeline.OPTIONS.items() for row in _rows(stage, stage, getattr(options, stage), kind())
-    ], []
-
-
-def _rows(stage: str, prefix: str, options: object, defaults: object) -> list[dict[str, object]]:
-    values, usual, rows = options_as_json(options), options_as_json(defaults), []
-    for field in dataclasses.fields(options):
-        value, default = getattr(options, field.name), getattr(defaults, field.name)
-        if dataclasses.is_dataclass(value):
-            rows += _rows(stage, field.name, value, default)
-            continue
-        row = {"stage": stage, "flag": flag(prefix, field.name), "value": values[field.name]}
-        rows.append(row | {"default": usual[field.name], "changed": values[field.name] != usual[field.name]})
-    return rows
+# -- exports ---------------------------------------------------------------------------------------------------------
 
 
 def _exports(workspace: Workspace) -> list[dict[str, object]]:

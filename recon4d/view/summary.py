@@ -10,9 +10,13 @@ Summary = dict[str, object]
 
 
 def summary_line(record: StageRecord) -> str:
-    """Key numbers and the seconds of a stage."""
+    """Key numbers and the seconds of a stage; in plain form where a record of another version lacks some of them."""
     tell = _LINES.get(record.unit.partition("/")[0], _plain)
-    return f"{record.unit}: {tell(record.summary)} ({record.seconds:.0f} s)"
+    try:
+        told = tell(record.summary)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        told = _plain(record.summary)
+    return f"{record.unit}: {told} ({record.seconds:.0f} s)"
 
 
 def _frames(s: Summary) -> str:
@@ -89,7 +93,8 @@ def _refine(s: Summary) -> str:
 
 
 def _export(s: Summary) -> str:
-    return f"{s['files']} files, {s['size_mb']:.0f} MB, {s['up']} up, in {s['units']}"
+    size = f"{s['size_mb']:.{0 if s['size_mb'] >= 10 else 1}f} MB"
+    return f"{s['files']} file{'s' if s['files'] != 1 else ''}, {size}, {s['up']} up, in {s['units']}"
 
 
 def _fuse(s: Summary) -> str:
