@@ -16,6 +16,7 @@ from recon4d.errors import AlignmentError
 from recon4d.formats.pictures import write_picture
 from recon4d.formats.ply import write_cloud
 from recon4d.scene.cloud import PointCloud
+from recon4d.stages import frames as frames_module
 from recon4d.stages import report as report_module
 from recon4d.stages.common import options_as_json, stage_key
 from recon4d.stages.motion import MotionOptions
@@ -400,6 +401,46 @@ def test_a_run_that_stops_leaves_a_report_that_says_so(scene):
     with reported(scene):
         pass
     assert "The last run stopped" not in (scene.root / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(KeyboardInterrupt(), "stopped by Ctrl-C"), (KeyError("a bug"), "KeyError: 'a bug'")]
+)
+def test_a_run_that_is_stopped_by_hand_or_a_bug_is_not_called_complete(scene, error, told):
+    write_report(scene)
+    tell(scene, "fuse", warnings=["fuse: it had begun anew"])
+    with pytest.raises(type(error)), reported(scene):
+        raise error
+    page = read_page((scene.root / "report.html").read_text(encoding="utf-8"))
+    assert f"The last run stopped: {told}" in page.text
+    assert "it had begun anew" in page.text
+    assert json.loads((scene.root / "report.json").read_text())["stopped"] == told
+    by_hand = isinstance(error, KeyboardInterrupt)
+    assert (page.sources == []) == by_hand  # pictures take their time
+    assert ("There was no time for pictures" in page.text) == by_hand
+    write_report(scene, anew=True)
+    page = read_page((scene.root / "report.html").read_text(encoding="utf-8"))
+    assert page.sources != []
+    assert f"The last run stopped: {told}" in page.text
+
+
+def test_a_stage_that_is_stopped_leaves_a_report_that_says_so(tmp_path, monkeypatch, capsys):
+    pictures, scene = tmp_path / "pictures", tmp_path / "s"
+    pictures.mkdir()
+    for k in range(3):
+        write_picture(pictures / f"{k}.png", np.full((48, 64, 3), 40 * k, np.uint8))
+    assert cli.main(["run", str(pictures), "--out", str(scene), "--until", "frames"]) == 0
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frames_module, "_work", stopped)
+    assert cli.main(["frames", str(scene), "--stride", "2"]) == 130
+    report = json.loads((scene / "report.json").read_text())
+    assert report["stopped"] == "stopped by Ctrl-C"
+    assert {row["flag"]: row["value"] for row in report["options"]}["--frames.stride"] is None
+    assert report["stages"][0]["why"] == "changed: --frames.stride"
+    assert "old frames: 3 frames" in (cli.main(["info", str(scene)]), capsys.readouterr().out)[1]
 
 
 class Heard:

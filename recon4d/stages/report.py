@@ -22,12 +22,13 @@ PAGE, NUMBERS = "report.html", "report.json"
 LOG = logging.getLogger(__name__)
 
 
-def write_report(workspace: Workspace, stopped: str | None = None, anew: bool = False) -> Path:
+def write_report(workspace: Workspace, stopped: str | None = None, anew: bool = False, pictures: bool = True) -> Path:
     """Write `report.html` and `report.json` into the scene's folder, unless they are up to date.
 
     Args:
         stopped: why the run that just ended came to no end; None where it did.
         anew: write them in any case. What is known of a run that stopped stays, while nothing else has changed.
+        pictures: False for a page that is there in a moment, and says how to make the pictures.
 
     Returns:
         Path of the page.
@@ -47,7 +48,8 @@ def write_report(workspace: Workspace, stopped: str | None = None, anew: bool = 
 
     read_by_align = [item["unit"] for item in facts["stages"] if item["stage"] == "depth" and item["key"]]
     shown = [unit for unit in read_by_align if unit not in _idle(facts)]
-    write_text(page, report_page(facts, gather(workspace, shown), _said(workspace, facts), stopped))
+    gallery = gather(workspace, shown) if pictures else None
+    write_text(page, report_page(facts, gallery, _said(workspace, facts), stopped))
     written = datetime.now(timezone.utc).isoformat(timespec="seconds")
     facts |= {"stopped": stopped, "written": written, "key": key}
     write_text(numbers, json.dumps(facts, indent=1, allow_nan=False) + "\n")
@@ -56,23 +58,27 @@ def write_report(workspace: Workspace, stopped: str | None = None, anew: bool = 
 
 @contextmanager
 def reported(workspace: Workspace, progress: Progress | None = None) -> Iterator[None]:
-    """Leave an up-to-date report behind, also when what is done in the block stops with one of our errors.
+    """Leave an up-to-date report behind, also when what is done in the block stops with an error or by Ctrl-C.
 
-    The result of the block never depends on it: what keeps the report from being written is said, and a bug in it is
-    logged with its traceback.
+    Who presses Ctrl-C gets it at once, without pictures. The result of the block never depends on it: what keeps the
+    report from being written is said, and a bug in it is logged with its traceback.
     """
     progress = progress or Silent()
     try:
         yield
-    except Recon4dError as error:
-        _tried(workspace, progress, str(error))
+    except KeyboardInterrupt:
+        _tried(workspace, progress, "stopped by Ctrl-C", pictures=False)
+        raise
+    except Exception as error:
+        told = str(error) if isinstance(error, Recon4dError) else f"{type(error).__name__}: {error}"
+        _tried(workspace, progress, told)
         raise
     _tried(workspace, progress, None)
 
 
-def _tried(workspace: Workspace, progress: Progress, stopped: str | None) -> None:
+def _tried(workspace: Workspace, progress: Progress, stopped: str | None, pictures: bool = True) -> None:
     try:
-        progress.say(f"report: {write_report(workspace, stopped)}")
+        progress.say(f"report: {write_report(workspace, stopped, pictures=pictures)}")
     except (Recon4dError, OSError) as error:
         progress.say(f"warning: no report was written ({error}); the results are not touched by that")
     except Exception as error:  # a bug in the page must not cost hours of work

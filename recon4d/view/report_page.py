@@ -28,12 +28,12 @@ LARGEST = 6_000_000  # characters of a page
 FITTING = ((82, 1.0), (68, 1.0), (55, 0.75), (45, 0.5), (35, 0.3))
 
 
-def report_page(facts: Facts, gallery: Gallery, said: Mapping[str, str], stopped: str | None = None) -> str:
+def report_page(facts: Facts, gallery: Gallery | None, said: Mapping[str, str], stopped: str | None = None) -> str:
     """The page as text, at most about 6 MB.
 
     Args:
         facts: contents of `report.json`.
-        gallery: the pictures.
+        gallery: the pictures; None for a page without them, which says how to make them.
         said: unit -> its key numbers in words.
         stopped: why the last run came to no end; None where it did.
     """
@@ -46,7 +46,7 @@ def report_page(facts: Facts, gallery: Gallery, said: Mapping[str, str], stopped
 
 def _page(page: Page, stopped: str | None) -> str:
     facts = page.facts
-    shown = sections(page)
+    shown = sections(page) if page.gallery is not None else []
     shown += [("work", "Time and memory", _work(page)), ("made", "How it was made", _made(page))]
     links = [tag("a", title, href=f"#{key}") for key, title, _ in shown]
     head = tag(
@@ -88,6 +88,7 @@ def _head(page: Page, stopped: str | None) -> list[Html | None]:
         _player(page),
         tag("div", *_tiles(page), class_="tiles"),
         _what_next(page, stopped),
+        _no_pictures(page),
         _warnings(page),
     ]
 
@@ -184,6 +185,13 @@ def _what_next(page: Page, stopped: str | None) -> Html | None:
     items += [f"not done yet: {', '.join(missing)}"] if missing else []
     go_on = tag("p", "Next: ", tag("code", facts["next"]), class_="next") if facts["next"] else None
     return tag("div", tag("b", "What is missing"), listed(map(with_flags, items)), go_on, class_="note")
+
+
+def _no_pictures(page: Page) -> Html | None:
+    if page.gallery is not None:
+        return None
+    how = tag("p", "There was no time for pictures: the next run, or ", tag("code", "recon4d report"), ", makes them.")
+    return tag("div", how, class_="note")
 
 
 def _warnings(page: Page) -> Html | None:

@@ -20,7 +20,7 @@ class Page:
     """What the sections are made of."""
 
     facts: Facts  # contents of `report.json`
-    gallery: Gallery
+    gallery: Gallery | None  # None where the page shows no pictures
     said: Mapping[str, str]  # unit -> its key numbers in words
     embed: Callable[[np.ndarray], str]  # a picture as the text of a link
 
