@@ -42,7 +42,11 @@ REQUIRED = (
     Package("rich", "rich", "progress", "MIT", "pip install rich"),
 )
 OPTIONAL = (
-    Package("OpenEXR", "OpenEXR", "EXR depth files", "BSD-3", "pip install 'recon4d[exr]'"),
+    Package("OpenEXR", "OpenEXR", "EXR files", "BSD-3", "pip install 'recon4d[exr]'"),
+    Package("usd-core", "pxr", "USD files", "TOST-1.0, much like Apache-2.0", "pip install 'recon4d[usd]'"),
+    Package("laspy", "laspy", "LAS and LAZ files", "BSD-2", "pip install 'recon4d[las]'"),
+    Package("lazrs", "lazrs", "packed LAZ files", "MIT", "pip install 'recon4d[las]'"),
+    Package("viser", "viser", "recon4d view", "Apache-2.0", "pip install 'recon4d[viewer]'"),
     Package("onnxruntime", "onnxruntime", "depth, flow and other models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
     Package("pyliblzfse", "liblzfse", "rare .r3d recordings", "MIT", "pip install 'recon4d[record3d]'"),
     Package(

@@ -347,6 +347,13 @@ def test_an_extra_that_is_missing_is_named_before_any_work(monkeypatch):
         check_options(ExportOptions(to=("tum", "usd")))
 
 
+def test_packed_las_is_refused_without_either_of_its_packages(monkeypatch):
+    for module in ("laspy", "lazrs"):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, gone=module: None if name == gone else name)
+        with pytest.raises(MissingDependency, match=rf"laz needs {module}.*recon4d\[las\]"):
+            check_options(ExportOptions(to=("laz",)))
+
+
 def test_formats_layers_and_provenance_take_commas(tmp_path, capsys):
     workspace = fabricate(tmp_path / "scene", frames=2)
     (workspace.root / "options.toml").write_text(f'[input]\npath = "{tmp_path}"\n[export]\nlevel = true\n')

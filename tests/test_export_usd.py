@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from fabricated import BALL, METRES_PER_UNIT, RADIUS, STILL, fabricate
@@ -136,3 +138,29 @@ def test_no_static_points(tmp_path):
     stage = opened(workspace.root / "export/usd/scene.usdc")
     assert not stage.GetPrimAtPath("/room/static")
     assert len(array(stage, "/room/moving", "points", 0.0))
+
+
+def test_the_same_scene_gives_the_same_bytes(tmp_path):
+    files = []
+    for folder in ("a", "b"):
+        workspace = fabricate(tmp_path / folder / "room", frames=2, ball_moves=True)
+        os.utime(workspace.picture_path("000000"), (1e9, 1e9 + len(files)))  # times of files must not come in
+        run(workspace, ExportOptions(to=("usd",)))
+        root = workspace.root / "export/usd"
+        files.append({path.name: path.read_bytes() for path in root.rglob("*.usd*")})
+    assert sorted(files[0]) == ["000000.usdz", "000003.usdz", "scene.usdc"]
+    assert files[0] == files[1]
+
+
+def test_what_a_killed_export_leaves_is_not_published(tmp_path, monkeypatch):
+    workspace = fabricate(tmp_path / "room", frames=2, ball_moves=True)
+    monkeypatch.setattr("recon4d.formats.usd._write_package", lambda *_: os._exit(9))  # no clean-up, as kill -9
+    pid = os.fork()
+    if pid == 0:
+        run(workspace, ExportOptions(to=("usd",)))
+    os.waitpid(pid, 0)
+    assert list((workspace.root / ".part").rglob(".*.usdc"))
+    monkeypatch.undo()
+    run(Workspace(workspace.root), ExportOptions(to=("usd",)))
+    names = {path.name for path in (workspace.root / "export/usd").rglob("*")}
+    assert names == {"scene.usdc", "meshes", "000000.usdz", "000003.usdz"}

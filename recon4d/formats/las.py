@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recon4d._version import __version__
-from recon4d.errors import require
+from recon4d.errors import ExportError, require
 from recon4d.scene.cloud import PointCloud
 
 POINT_FORMAT = 7
@@ -33,10 +33,11 @@ def write_las(path: Path, cloud: PointCloud, time_s: float, in_metres: bool) -> 
 
     Raises:
         MissingDependency: laspy, or for LAZ lazrs, is not installed.
+        ExportError: a LAZ cannot be written.
     """
     laspy = require("laspy", "las")
     if path.suffix.lower() == ".laz":
-        require("lazrs", "las")
+        lazrs = require("lazrs", "las")
     points = cloud.points.astype(np.float64)
     low, high = (points.min(axis=0), points.max(axis=0)) if len(cloud) else (np.zeros(3), np.zeros(3))
     step = coordinate_step(float((high - low).max()), in_metres)
@@ -61,7 +62,13 @@ def write_las(path: Path, cloud: PointCloud, time_s: float, in_metres: bool) -> 
     out.return_number = out.number_of_returns = np.ones(len(cloud), dtype=np.uint8)
     for field in ("confidence", "provenance", "object_id"):
         out[field] = getattr(cloud, field)
-    out.write(str(path))
+    if path.suffix.lower() != ".laz":
+        out.write(str(path))
+        return
+    try:
+        out.write(str(path))
+    except lazrs.LazrsError as error:
+        raise ExportError(f"laz: {path.name} cannot be written ({error}): is there space left on the disk?") from error
 
 
 def coordinate_step(extent: float, in_metres: bool) -> float:

@@ -142,9 +142,9 @@ def _stage(path: Path, head: Head) -> Iterator[tuple[Usd.Stage, str]]:
     axis, turn = AXES[head.up]
     root = "/" + Tf.MakeValidIdentifier(f"_{head.name}" if head.name[:1].isdigit() else head.name)
     path.unlink(missing_ok=True)
-    stage = Usd.Stage.CreateNew(str(path))
-    done = False
+    stage, done = None, False
     try:
+        stage = Usd.Stage.CreateNew(str(path))
         UsdGeom.SetStageMetersPerUnit(stage, 1.0)
         UsdGeom.SetStageUpAxis(stage, axis)
         prim = UsdGeom.Xform.Define(stage, root)
@@ -162,8 +162,10 @@ def _stage(path: Path, head: Head) -> Iterator[tuple[Usd.Stage, str]]:
         stage.Save()
         done = True
     except Tf.ErrorException as error:
+        # Its text names lines of the C++ source; what went wrong first stands in it as ... : 'Failed to write bytes'
+        reason = str(error).partition(": '")[2].partition("'")[0] or "unknown reason"
         raise ExportError(
-            f"usd: {path.name} cannot be written ({first_line(error)}): is there space left on the disk?"
+            f"usd: {path.name} cannot be written ({first_line(ValueError(reason))}): is there space left on the disk?"
         ) from error
     finally:
         del stage
