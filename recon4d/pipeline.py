@@ -119,7 +119,9 @@ def first_pass(workspace: Workspace, options: Options, source: Path, progress: P
         progress.say("the first of two passes finds what moves")
         _walk(workspace, FIRST_PASS, once, source, progress)
     # Only now the frames are there, which say what some options stand for.
-    progress.say(f"  {summary_line(movers.keep(workspace, _made_with(workspace, once, source), progress))}")
+    made_with = _made_with(workspace, once, source)
+    walked = [unit for stage in FIRST_PASS[1:] for unit in units_of(workspace, stage)]  # frames are made once
+    progress.say(f"  {summary_line(movers.keep(workspace, made_with, walked, progress))}")
 
 
 def _made_with(workspace: Workspace, once: Options, source: Path) -> list[str]:

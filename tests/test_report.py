@@ -206,6 +206,51 @@ def test_models_and_licences(scene):
     assert {"PyTorch", "COLMAP through pycolmap"} <= {item["program"] for item in report_facts(scene)["programs"]}
 
 
+def test_every_depth_from_a_file_is_told_but_not_what_nothing_reads(scene):
+    for name, options, summary in (
+        ("precomputed", {"path": "/d/a.npz"}, {"sensor": False}),
+        ("other", {"path": "/d/b.npz", "kind": "auto"}, {"sensor": False}),
+        ("lidar", {"path": "/d/c.npz"}, {"sensor": True}),
+        ("onnx", {}, {"model": "left-over.onnx", "licence": "X"}),
+        ("transformers", {}, {"model": "read.onnx", "licence": "Y"}),
+    ):
+        tell(scene, f"depth/{name}", options=options, summary={"kind": "scene_z"} | summary)
+    scene.put_in_force(["precomputed", "other", "lidar"])
+    tell(scene, "align", inputs={"depth/transformers": "key of depth/transformers"})  # made before it became idle
+    models = [(model["unit"], model["model"]) for model in report_facts(scene)["models"]]
+    assert models == [
+        ("depth/precomputed", "a.npz"), ("depth/other", "b.npz"), ("depth/transformers", "read.onnx")
+    ]  # fmt: skip
+    assert "No network has run" not in page_of(scene).text
+
+
+def test_programs_of_exports(scene):
+    tell(scene, "poses", summary={"source": "import"})
+    tell(scene, "export", summary={"formats": ["exr", "laz", "colmap", "ply"]})
+    units = {item["program"]: item["units"] for item in report_facts(scene)["programs"]}
+    assert units["COLMAP through pycolmap"] == ["poses", "export"]
+    assert units["OpenEXR"] == units["lazrs"] == units["laspy"] == ["export"]
+    assert "OpenUSD" not in units
+    assert "No network has run here: only the programs below made this." in page_of(scene).text
+
+
+def test_time_and_memory_of_the_first_pass_count(scene):
+    cost = {"seconds": 100.0, "peak_memory_mb": 5000.0}
+    kept = {"key": "key of align", "seconds": 7.0, "peak_memory_mb": 9000.0}  # is the second pass's too
+    walked = {"poses": {"key": "before", **cost}, "motion": {"key": "gone", **cost}, "align": kept}
+    summary = {"frames": 3, "frames_with_movers": 3, "moving_share": 0.1}
+    (scene.root / "options.toml").write_text("[poses]\nsecond_pass = true\n")
+    tell(scene, "first_pass", summary=summary, seconds=0.5)  # of an earlier version
+    assert report_facts(scene)["numbers"]["seconds"] == pytest.approx(6 * 2.5 + 0.5)
+    tell(scene, "first_pass", summary=summary | {"walked": walked})
+    facts = report_facts(scene)
+    assert facts["numbers"]["seconds"] == pytest.approx(6 * 2.5 + 0.5 + 200.0)
+    assert facts["numbers"]["peak_memory_mb"] == 5000.0
+    (item,) = (item for item in facts["stages"] if item["unit"] == "first_pass")
+    assert (item["seconds"], item["peak_memory_mb"]) == (200.5, 5000.0)
+    assert cli.main(["check", str(scene.root), "--max-seconds", "100"]) == 3
+
+
 def test_every_key_is_written_down(scene):
     write_report(scene)
     report = json.loads((scene.root / "report.json").read_text())
@@ -271,6 +316,8 @@ def test_page_shows_what_is_done_and_says_what_is_missing(scene):
 def test_scene_in_which_nothing_is_done(tmp_path):
     page = page_of(Workspace.create(tmp_path / "s"))
     assert "Nothing is done yet." in page.text
+    assert "longest bar" not in page.text
+    assert "only the programs below" not in page.text
     assert page.sources == []
 
 

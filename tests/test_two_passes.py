@@ -125,6 +125,18 @@ def test_what_moves_is_left_out_beside_what_the_user_ignores(line):
     np.testing.assert_array_equal(workspace.ignored("3")[40:], both[40:])
 
 
+def test_the_first_pass_remembers_what_its_stages_took(line):
+    line.run()
+    workspace = Workspace(line.root)
+    took = {unit: workspace.record(unit) for unit in ("poses", "motion")}
+    line.run(passes=2)
+    walked = workspace.record("first_pass").summary["walked"]
+    assert {unit: cost["seconds"] for unit, cost in walked.items()} == {u: r.seconds for u, r in took.items()}
+    seconds, memory = first_pass.cost_of_replaced(workspace, workspace.record("first_pass"))
+    assert seconds == sum(record.seconds for record in took.values())
+    assert memory == max(record.peak_memory_mb for record in took.values()) > 0
+
+
 def test_motion_hears_only_of_the_users_mask(line):
     line.run(passes=2)
     first, second = line.motion.users
@@ -219,6 +231,8 @@ def test_where_nothing_moves_the_second_pass_is_the_first(line):
     assert keys(line.root) == once
     assert len(line.motion.users) == 1
     assert any("nothing moves" in text for text in said)
+    workspace = Workspace(line.root)
+    assert first_pass.cost_of_replaced(workspace, workspace.record("first_pass")) == (0, 0)  # counted there already
 
 
 def test_other_numbers_of_passes_are_refused(line, capsys):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recon4d.scene.trajectory import Trajectory
 
 UNIT, VERSION = "first_pass", 1
+WALKED = "walked"  # in the summary: unit -> what it took
 BEYOND = 0.01  # of a picture's longer side: features this far off a mask still see what is below it
 
 
@@ -40,11 +41,12 @@ def is_kept(workspace: Workspace, made_with: Sequence[str]) -> bool:
     return record is not None and record.key == stage_key(UNIT, VERSION, FirstPassOptions(), {}, list(made_with))
 
 
-def keep(workspace: Workspace, made_with: Sequence[str], progress: Progress) -> StageRecord:
+def keep(workspace: Workspace, made_with: Sequence[str], walked: Sequence[str], progress: Progress) -> StageRecord:
     """Write ``first_pass/mask/NAME.png`` (255 = moves, a little widened) from the poses and the motion that are there.
 
     Args:
         made_with: keys of the recording and of the options, unit by unit.
+        walked: the units it was made of; what they took is recorded, as the second pass replaces them.
     """
     return execute(
         workspace,
@@ -52,10 +54,26 @@ def keep(workspace: Workspace, made_with: Sequence[str], progress: Progress) -> 
         VERSION,
         FirstPassOptions(),
         (),
-        lambda part: _work(workspace, part),
+        lambda part: _work(workspace, part) | {WALKED: _cost(workspace, walked)},
         progress,
         extra_key=list(made_with),
     )
+
+
+def _cost(workspace: Workspace, units: Sequence[str]) -> dict[str, dict[str, object]]:
+    records = {unit: workspace.need(unit, UNIT) for unit in units}
+    told = ("key", "seconds", "peak_memory_mb")
+    return {unit: {name: getattr(record, name) for name in told} for unit, record in records.items()}
+
+
+def cost_of_replaced(workspace: Workspace, record: StageRecord) -> tuple[float, float]:
+    """Seconds and highest peak of memory, MB, of what the first pass made and the second has made anew."""
+    walked = record.summary.get(WALKED)
+    replaced = []
+    for unit, cost in walked.items() if isinstance(walked, dict) else ():  # older records do not tell
+        now = workspace.record(unit)
+        replaced += [cost] if now is None or now.key != cost["key"] else []
+    return sum(cost["seconds"] for cost in replaced), max((cost["peak_memory_mb"] for cost in replaced), default=0.0)
 
 
 def _work(workspace: Workspace, part: StagePart) -> dict[str, object]:

@@ -15,6 +15,7 @@ from recon4d import pipeline
 from recon4d._version import __version__
 from recon4d.errors import Recon4dError
 from recon4d.stages.first_pass import UNIT as FIRST_PASS
+from recon4d.stages.first_pass import cost_of_replaced
 from recon4d.stages.report_options import options_used
 from recon4d.stages.report_scene import scene_extent, walked_length
 from recon4d.stages.report_terms import Records, models_used, programs_used
@@ -42,6 +43,9 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
     """
     stages = _stages(workspace)
     records = {item["unit"]: workspace.record(item["unit"]) for item in stages if item["key"] is not None}
+    read = {unit for record in records.values() for unit in record.inputs}
+    idle = {item["unit"] for item in stages if item["state"] == "not used"} - read
+    counted = {unit: record for unit, record in records.items() if unit not in idle}
     missing = [item["unit"] for item in stages if item["state"] in ("not done", "out of date")]
     options, trouble = options_used(workspace)
     scale = _scale(workspace)
@@ -52,13 +56,13 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
         "complete": not missing,
         "next": _next(workspace) if missing else None,
         "input": _input(workspace, records),
-        "numbers": _numbers(workspace, records, scale),
+        "numbers": _numbers(workspace, stages, records, scale),
         "scale_how": scale.get("how"),
         "stages": stages,
         "warnings": [{"unit": item["unit"], "text": text} for item in stages for text in item["warnings"]] + trouble,
         "options": options,
-        "models": models_used(records),
-        "programs": programs_used(records),
+        "models": models_used(counted),
+        "programs": programs_used(counted),
         "exports": _exports(workspace),
     }
     return finite(facts)
@@ -84,7 +88,7 @@ def _stages(workspace: Workspace) -> list[dict[str, object]]:
     items = []
     for stage in pipeline.BUILT:
         if stage == "poses" and workspace.record(FIRST_PASS) is not None and pipeline.walks_twice(workspace):
-            items.append(_stage(FIRST_PASS, workspace.record(FIRST_PASS), "done", None))
+            items.append(_first_pass(workspace, workspace.record(FIRST_PASS)))
         for unit in pipeline.units_to_tell(workspace, stage):
             record = workspace.record(unit)
             state = "not done" if record is None else "out of date" if unit in stale else "done"
@@ -99,6 +103,16 @@ def _stage(unit: str, record: StageRecord | None, state: str, why: str | None) -
     told = ("key", "version", "inputs", "program", "seconds", "peak_memory_mb", "warnings", "summary")
     values = {key: getattr(record, key) if record else None for key in told}
     return item | values | {"warnings": list(record.warnings) if record else []}
+
+
+def _first_pass(workspace: Workspace, record: StageRecord) -> dict[str, object]:
+    """With the time and memory of its stages that the second pass has made anew."""
+    seconds, memory = cost_of_replaced(workspace, record)
+    whole = {
+        "seconds": round((number(record.seconds) or 0) + seconds, 2),
+        "peak_memory_mb": max(number(record.peak_memory_mb) or 0, memory),
+    }
+    return _stage(FIRST_PASS, record, "done", None) | whole
 
 
 def _next(workspace: Workspace) -> str:
@@ -122,7 +136,9 @@ def _input(workspace: Workspace, records: Records) -> dict[str, object]:
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _numbers(workspace: Workspace, records: Records, scale: dict[str, object]) -> dict[str, object]:
+def _numbers(
+    workspace: Workspace, stages: list[dict[str, object]], records: Records, scale: dict[str, object]
+) -> dict[str, object]:
     """The key numbers, None where they are not known.
 
     Shares and relative errors are of one (0.05 is 5 %); lengths are in the unit that ``length_unit`` names.
@@ -132,8 +148,7 @@ def _numbers(workspace: Workspace, records: Records, scale: dict[str, object]) -
     metres = number(scale.get("metres_per_unit"))
     known = None not in (number(low), number(high), metres)
     frames, registered = (number(_pick(records, "poses", key)) for key in ("frames", "registered"))
-    seconds = [number(record.seconds) or 0 for record in records.values()]
-    memory = [number(record.peak_memory_mb) or 0 for record in records.values()]
+    seconds, memory = ([number(item[key]) or 0 for item in stages] for key in ("seconds", "peak_memory_mb"))
     refined = ("refine", "energy_left"), ("refine", "alike", "before"), ("refine", "alike", "after")
     energy_left, before, after = (number(_pick(records, *path)) for path in refined)
     return {

@@ -20,7 +20,8 @@ def models_used(records: Records) -> list[dict[str, object]]:
     for unit, record in records.items():
         if unit.startswith("depth/"):
             found += _depth_models(unit, record.summary)
-            if unit == "depth/precomputed" and not record.summary.get("sensor"):
+            from_file = unit == "depth/precomputed" or "path" in record.options  # --depth.path, --depth.more
+            if from_file and not record.summary.get("sensor"):
                 file = Path(str(record.options.get("path") or "depth")).name
                 found.append(_entry(unit, "depth made elsewhere", {"model": file, "licence": "that of what made it"}))
         elif unit == "motion":
@@ -72,7 +73,17 @@ PROGRAMS = (
     ("onnxruntime", "ONNX Runtime", "MIT"),
     ("usd-core", "OpenUSD", "Tomorrow Open Source Technology License 1.0"),
     ("laspy", "laspy", "BSD-2-Clause"),
+    ("lazrs", "lazrs", "MIT"),
+    ("OpenEXR", "OpenEXR", "BSD-3-Clause"),
 )
+# By format.
+EXPORTED_WITH = {
+    "usd": ("usd-core",),
+    "colmap": ("pycolmap",),
+    "las": ("laspy",),
+    "laz": ("laspy", "lazrs"),
+    "exr": ("OpenEXR",),
+}
 
 
 def programs_used(records: Records) -> list[dict[str, object]]:
@@ -97,7 +108,7 @@ def _used(records: Records) -> dict[str, list[str]]:
     for unit, record in records.items():
         if unit == "frames":
             add(unit, ["av" if record.summary.get("kind") == "video" else "pillow"])
-        elif unit == "poses" and record.summary.get("source") == "colmap":
+        elif unit == "poses":  # lenses and the model are COLMAP's, wherever the poses come from
             add(unit, ["pycolmap"])
         elif unit == "depth/depthcrafter":
             add(unit, ["torch", "diffusers", "transformers"])
@@ -112,7 +123,7 @@ def _used(records: Records) -> dict[str, list[str]]:
             add(unit, ["open3d"])
         elif unit == "export":
             formats = record.summary.get("formats") or []
-            add(unit, (["usd-core"] if "usd" in formats else []) + (["laspy"] if {"las", "laz"} & set(formats) else []))
+            add(unit, dict.fromkeys(name for written in formats for name in EXPORTED_WITH.get(written, ())))
     return users
 
 

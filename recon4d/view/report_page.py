@@ -230,8 +230,14 @@ def _work(page: Page) -> Html:
         )
     total = duration(page.numbers["seconds"])
     shown = table(("stage", "time", total, "peak memory", megabytes(page.numbers["peak_memory_mb"])), rows, "bars")
-    look = tag("p", "The longest bar is where a faster machine, or fewer frames, would help most.", class_="look")
-    return tag("section", tag("h2", "Time and memory"), look, shown, id="work")
+    text = (
+        "The longest bar is where a faster machine, or fewer frames, would help most."
+        if rows
+        else "Nothing is done yet."
+    )
+    return tag(
+        "section", tag("h2", "Time and memory"), tag("p", text, class_="look"), shown if rows else None, id="work"
+    )
 
 
 def _made(page: Page) -> Html:
@@ -265,7 +271,7 @@ def _option_table(rows: list[Facts]) -> Html:
             "tr",
             tag("td", tag("code", row["flag"])),
             tag("td", _value(row["value"])),
-            tag("td", tag("span", "changed", class_="mark") if row["changed"] else "", class_=None),
+            tag("td", tag("span", "changed", class_="mark") if row["changed"] else ""),
             tag("td", _value(row["default"])),
             class_="changed" if row["changed"] else None,
         )
@@ -312,8 +318,10 @@ def _licences(facts: Facts) -> list[Html]:
     out = [tag("h3", "Models")]
     if models:
         out.append(table(("model", "licence", "commercial use", "terms"), models))
+    elif facts["programs"]:
+        out.append(tag("p", "No network has run here: only the programs below made this.", class_="key"))
     else:
-        out.append(tag("p", "No network has run: only the programs below made this.", class_="key"))
+        out.append(tag("p", "Nothing is done yet.", class_="key"))
     programs = [(p["program"], p["version"] or "not installed now", p["licence"]) for p in facts["programs"]]
     title = f"{counted(len(programs), 'program')} of others did part of the work"
     return [*out, fold(title, table(("program", "version installed", "licence"), programs))] if programs else out

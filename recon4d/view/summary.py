@@ -16,7 +16,9 @@ def summary_line(record: StageRecord) -> str:
         told = tell(record.summary)
     except (KeyError, TypeError, ValueError, AttributeError):
         told = _plain(record.summary)
-    return f"{record.unit}: {told} ({record.seconds:.0f} s)"
+    walked = record.summary.get("walked")  # by the first of two passes: it took as long as all of its stages
+    more = sum(cost["seconds"] for cost in walked.values()) if isinstance(walked, dict) else 0
+    return f"{record.unit}: {told} ({record.seconds + more:.0f} s)"
 
 
 def _frames(s: Summary) -> str:
