@@ -2,7 +2,8 @@
 
 Colours are made linear here. A point takes 16 bytes: int16 positions over the cloud's extent (6 bytes, padded to 8, as
 every element must start on 4 bytes) and uint16 colours (8 bytes); linear bytes would take 4 less and lose dark tones.
-Clouds of more than 13 m keep float32 positions (20 bytes a point): their error would pass a tenth of a millimetre.
+Clouds of more than 13 m keep float32 positions (20 bytes a point): their error would pass a tenth of a millimetre
+(scene units count like metres where those are not known).
 Triangles keep float32 positions: readers built on Assimp, such as Open3D's, read int16 ones as nonsense without a word
 (points they pass over).
 
