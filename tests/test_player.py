@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recon4d.formats.pictures import encoded
 from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import Provenance
@@ -301,3 +302,16 @@ def test_pictures_are_shrunk_and_never_enlarged():
     np.testing.assert_allclose(back.reshape(-1, 3).mean(0), [0, 0, 200], atol=4)
     small = cv2.imdecode(np.frombuffer(small_jpeg(wide[:20, :30], PICTURE_SETTINGS[0]), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".jpg", b"\xff\xd8\xff"), (".webp", b"RIFF")])
+def test_pictures_are_encoded_with_their_channels_in_order_and_smaller_at_lower_quality(suffix, magic):
+    import cv2
+
+    rng = np.random.default_rng(SEED)
+    picture = np.clip(rng.normal([220, 120, 30], 12, (48, 64, 3)), 0, 255).astype(np.uint8)
+    data = encoded(picture, suffix, 90)
+    assert data.startswith(magic)
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_allclose(back.reshape(-1, 3).mean(0), [220, 120, 30], atol=4)
+    assert len(encoded(picture, suffix, 30)) < 0.7 * len(data)
