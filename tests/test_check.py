@@ -127,6 +127,23 @@ def test_table_by_hand():
     ]
 
 
+@pytest.mark.parametrize(
+    ("gates", "number", "wanted", "found", "ok"),
+    [
+        ({"max_seconds": 223.22}, {"seconds": 223.2249}, "at most 223.22", "223.225", "NO"),
+        ({"min_registered": 0.99999999}, {"registered_share": 0.9999999}, "at least 0.99999999", "0.9999999", "NO"),
+        ({"max_held_out": 0.05}, {"held_out_residual": 0.050000001}, "at most 0.05", "0.050000001", "NO"),
+        ({"min_coverage": 0.49996}, {"coverage": 0.49996}, "at least 0.49996", "0.5", "yes"),
+        ({"min_coverage": 0.12344}, {"coverage": 0.123441}, "at least 0.12344", "0.12344", "yes"),
+        ({"min_static_points": 12345678}, {"static_points": 12345677}, "at least 12345678", "12345677", "NO"),
+        ({"max_seconds": 2e6}, {"seconds": 1.5}, "at most 2000000.0", "1.5", "yes"),
+    ],
+)
+def test_the_table_does_not_contradict_itself(gates, number, wanted, found, ok):
+    row = gates_table(judge(report(**number), Gates(**gates))).splitlines()[1]
+    assert row.split()[1:] == [*wanted.split(), found, ok]
+
+
 # -- the whole way -----------------------------------------------------------------------------------------------------
 
 

@@ -140,7 +140,7 @@ def judge(report: Mapping[str, object], gates: Gates) -> tuple[GateResult, ...]:
 
 def _bounded(report: Mapping[str, object], name: str, bound: float, about: Mapping[str, object]) -> GateResult:
     least = name.startswith("min_")
-    wanted, found = f"{'at least' if least else 'at most'} {bound:g}", report["numbers"].get(about["number"])
+    wanted, found = f"{'at least' if least else 'at most'} {_number(bound)}", report["numbers"].get(about["number"])
     if found is None:
         done = about["stage"] in _done_stages(report)
         why = about["missing"] if done else f"the stage {about['stage']} is not done"
@@ -183,7 +183,7 @@ def gates_table(results: Sequence[GateResult]) -> str:
     """For the terminal: gate, wanted, found, ok; and how many hold."""
     rows = [("gate", "wanted", "found", "ok")]
     for result in results:
-        found = f"nothing: {result.why}" if result.found is None else _text(result.found)
+        found = f"nothing: {result.why}" if result.found is None else _text(result)
         rows.append((result.gate, result.wanted, found, "yes" if result.holds else "NO"))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
@@ -191,5 +191,20 @@ def gates_table(results: Sequence[GateResult]) -> str:
     return "\n".join([*lines, f"{holding} of {len(results)} gates hold"])
 
 
-def _text(found: object) -> str:
-    return f"{found:.4g}" if isinstance(found, float) else str(found)
+def _number(value: float) -> str:
+    """With all of its digits: 0.99999999 is not 1, and 1000000 is not 1e+06."""
+    return f"{value:g}" if float(f"{value:g}") == value and "e+" not in f"{value:g}" else str(value)
+
+
+def _text(result: GateResult) -> str:
+    """What was found, rounded, but not so much that it looks as if it were on the other side of the bound."""
+    found = result.found
+    if not isinstance(found, float):
+        return str(found)
+    bound = float(result.wanted.split()[-1]) if result.wanted.startswith(("at least ", "at most ")) else None
+    least = result.wanted.startswith("at least ")
+    for digits in range(4, 17):
+        text = f"{found:.{digits}g}"
+        if bound is None or (float(text) >= bound if least else float(text) <= bound) == result.holds:
+            return text
+    return repr(found)

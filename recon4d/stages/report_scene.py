@@ -11,23 +11,21 @@ SHOWN_SHARE = 0.98  # of the points lie within the extent; stray ones would deci
 def scene_extent(workspace: Workspace, metres: float | None) -> list[float] | None:
     """Width, depth and height of the fused background, else of the sparse points; None where there are neither.
 
-    Along the levelled axes where up is known (height is the last then), else along those of the world. In metres where
+    The last is the height: along up where it is known, else along the cameras' mean upward axis. In metres where
     ``metres`` per unit are known, else in scene units.
     """
     import numpy as np
 
+    from recon4d.view.report_axes import level_axes
+
     try:
         cloud = workspace.static_cloud().points if workspace.record("fuse") else workspace.sparse_model().points
+        level, _ = level_axes(workspace, workspace.trajectory())
     except Recon4dError:
         return None
     if not len(cloud):
         return None
-    try:
-        turn = workspace.levelled_from_scene() if workspace.record("align") else None
-    except Recon4dError:
-        turn = None
-    points = cloud.astype(np.float64)
-    points = points if turn is None else turn @ points
+    points = level @ cloud.astype(np.float64)
     tail = (1 - SHOWN_SHARE) / 2
     low, high = np.quantile(points, [tail, 1 - tail], axis=0)
     return [round(float(side), 4) for side in (high - low) * (metres or 1.0)]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from recon4d.errors import Recon4dError, WorkspaceError
 from recon4d.formats.pictures import read_grey, read_rgb
+from recon4d.geometry.random_rows import random_rows
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import SceneDepth
 from recon4d.scene.trajectory import Trajectory
-from recon4d.scene.transforms import Rigid3
 from recon4d.view.alignment_page import diverging
 from recon4d.view.cloud_view import view_cloud
 from recon4d.view.contact_sheet import with_cuts
@@ -23,10 +22,10 @@ from recon4d.view.depth_nearness import depth_scale
 from recon4d.view.depth_preview import SHEET, colored
 from recon4d.view.drawing import resized
 from recon4d.view.motion_page import overlay
+from recon4d.view.report_axes import found_by_align, level_axes
 from recon4d.view.report_charts import Way
 from recon4d.workspace import Workspace
 
-Found = TypeVar("Found")
 CONTACT_FRAMES, COMPARED_FRAMES, MASKED_FRAMES, MOMENTS = 12, 2, 4, 5
 CLOUD_SIZE, WIDEST = (900, 560), 1800
 MOVING_POINTS = 20_000  # of one moment; more change nothing one can see at this size
@@ -185,15 +184,7 @@ def _small(picture: np.ndarray, longest: int = 400) -> np.ndarray:
 
 
 def _metres(workspace: Workspace) -> float | None:
-    return _known(workspace, workspace.metres_per_unit)
-
-
-def _known(workspace: Workspace, read: Callable[[], Found | None]) -> Found | None:
-    """What align found; None also where its file is missing: without it pictures say less, but can be drawn."""
-    try:
-        return read() if workspace.record("align") is not None else None
-    except Recon4dError:
-        return None
+    return found_by_align(workspace, workspace.metres_per_unit)
 
 
 def _comparisons(workspace: Workspace, gallery: Gallery, sources: Sequence[str]) -> None:
@@ -256,21 +247,9 @@ def _first_pass(workspace: Workspace, gallery: Gallery) -> None:
 # -- the world -------------------------------------------------------------------------------------------------------
 
 
-def _level(workspace: Workspace, trajectory: Trajectory) -> tuple[Rigid3, bool]:
-    """Axes whose third one is up, and whether up is known; else the cameras' mean upward axis stands in."""
-    known = _known(workspace, workspace.levelled_from_scene)
-    if known is not None:
-        return known, True
-    up = -trajectory.cam_from_world.rotation[:, 1].mean(axis=0)
-    up = up / max(float(np.linalg.norm(up)), 1e-9) if np.linalg.norm(up) > 1e-6 else np.array([0.0, -1.0, 0.0])
-    across = np.cross(np.eye(3)[np.argmin(np.abs(up))], up)
-    across /= np.linalg.norm(across)
-    return Rigid3(np.stack([across, np.cross(up, across), up]), np.zeros(3)), False
-
-
 def _way(workspace: Workspace, gallery: Gallery) -> None:
     trajectory = workspace.trajectory()
-    level, levelled = _level(workspace, trajectory)
+    level, levelled = level_axes(workspace, trajectory)
     metres = _metres(workspace)
     points = (level @ trajectory.centres) * (metres or 1.0)
     looks = trajectory.cam_from_world.rotation[:, 2] @ level.rotation.T
@@ -289,7 +268,7 @@ def _sparse(workspace: Workspace, gallery: Gallery) -> None:
     model, trajectory = workspace.sparse_model(), workspace.trajectory()
     if not len(model):
         return
-    up = _level(workspace, trajectory)[0].rotation[2]
+    up = level_axes(workspace, trajectory)[0].rotation[2]
     picture = view_cloud(PointCloud(model.points, model.colors), trajectory, CLOUD_SIZE, up=up)
     gallery.sparse = Shot("sparse points of structure from motion, the camera's way and some of its frames", (picture,))
 
@@ -297,19 +276,14 @@ def _sparse(workspace: Workspace, gallery: Gallery) -> None:
 def _clouds(workspace: Workspace, gallery: Gallery) -> None:
     """The background from behind and above, and with what moves at some moments."""
     scene = workspace.scene()
-    up = _level(workspace, scene.trajectory)[0].rotation[2]
+    up = level_axes(workspace, scene.trajectory)[0].rotation[2]
     background, static = "the background, and the way of the camera", scene.static
     for caption, elevation_deg in ((background, 25.0), ("the same from above", 75.0)):
         picture = view_cloud(static, scene.trajectory, CLOUD_SIZE, 0.0, elevation_deg, up)
         gallery.clouds.append(Shot(caption, (picture,)))
-    moving = [_thinned(workspace.moving_cloud(name), MOVING_POINTS) for name in spread(scene.names, MOMENTS)]
+    clouds = [workspace.moving_cloud(name) for name in spread(scene.names, MOMENTS)]
+    moving = [cloud[random_rows(len(cloud), MOVING_POINTS)] for cloud in clouds]
     if any(len(cloud) for cloud in moving):
         together = PointCloud.concatenate([static, *moving])
         caption = f"the background with what moves, at {len(moving)} moments at once"
         gallery.clouds.append(Shot(caption, (view_cloud(together, scene.trajectory, CLOUD_SIZE, 0.0, 25.0, up),)))
-
-
-def _thinned(cloud: PointCloud, most: int) -> PointCloud:
-    if len(cloud) <= most:
-        return cloud
-    return cloud[np.sort(np.random.default_rng(0).permutation(len(cloud))[:most])]
