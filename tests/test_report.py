@@ -346,7 +346,7 @@ def test_names_and_texts_are_escaped(tmp_path):
     tell(workspace, "depth/transformers", summary=nasty, warnings=[f"depth: {NASTY} --depth.{NASTY}"])
     tell(workspace, f"depth/{NASTY.replace('/', '')}", summary={"kind": "scene_z"})
     export = workspace.unit_dir("export") / "ply"
-    tell(workspace, "export", summary={"formats": [NASTY]})
+    tell(workspace, "export", summary={"formats": ["ply", NASTY]})
     export.mkdir(parents=True)
     (export / f"{NASTY} #1.ply").write_bytes(b"1234")
     (workspace.root / "options.toml").write_text(f"[input]\npath = '/tmp/{NASTY}'\n")
@@ -423,6 +423,23 @@ def test_player_is_linked_at_the_top(scene):
     page = page_of(scene)
     assert page.links[0] == "export/html/index.html"
     assert "Look around in the scene in 3D" in page.text
+
+
+def test_files_of_the_blender_script_are_no_format(scene):
+    root = scene.unit_dir("export")
+    tell(scene, "export", summary={"formats": ["glb", "tum"]})
+    for file in ("glb/scene.glb", "tum/a.tum", "import_recon4d.py", "blender/clip.json", "blender/helper.py"):
+        (root / file).parent.mkdir(exist_ok=True)
+        (root / file).write_text("12345")
+    exports = {item["format"]: item["open"] for item in report_facts(scene)["exports"]}
+    assert exports == {
+        "glb": ["export/glb/scene.glb"],
+        "tum": ["export/tum/a.tum"],
+        "Blender script": ["export/import_recon4d.py"],
+    }
+    page = page_of(scene)
+    assert "export/import_recon4d.py" in page.links
+    assert "helper.py" not in page.text
 
 
 # -- when it is written ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 from recon4d import pipeline
 from recon4d._version import __version__
 from recon4d.errors import Recon4dError
+from recon4d.stages.export_blender import SCRIPT
 from recon4d.stages.first_pass import UNIT as FIRST_PASS
 from recon4d.stages.first_pass import cost_of_replaced
 from recon4d.stages.report_options import options_used
@@ -22,6 +23,7 @@ from recon4d.stages.report_terms import Records, models_used, programs_used
 from recon4d.workspace import StageRecord, Workspace
 
 FORMAT = 1
+OF_SCRIPT = "blender"  # in export, the folder with what `SCRIPT` needs
 
 
 def report_facts(workspace: Workspace) -> dict[str, object]:
@@ -39,7 +41,7 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
         - ``options``: a list with stage, flag, value, default, changed (from the default); those that a finished stage
           was made with, and those in force for the others.
         - ``models``, ``programs``: see `report_terms`.
-        - ``exports``: a list with format, folder, files, size_mb, open (the files to begin with).
+        - ``exports``: a list with format (or ``Blender script``), folder, files, size_mb, open (the files to begin with).
     """
     stages = _stages(workspace)
     records = {item["unit"]: workspace.record(item["unit"]) for item in stages if item["key"] is not None}
@@ -214,10 +216,18 @@ def _scale(workspace: Workspace) -> dict[str, object]:
 
 
 def _exports(workspace: Workspace) -> list[dict[str, object]]:
-    if workspace.record("export") is None:
+    record = workspace.record("export")
+    if record is None:
         return []
     root = workspace.unit_dir("export")
-    return [_export(workspace.root, folder) for folder in sorted(root.iterdir()) if folder.is_dir()]
+    formats = record.summary.get("formats")
+    folders = [root / str(name) for name in formats] if isinstance(formats, list) else sorted(root.iterdir())
+    items = [_export(workspace.root, folder) for folder in folders if folder.is_dir() and folder != root / OF_SCRIPT]
+    if (root / SCRIPT).is_file():
+        items.append(
+            _export(workspace.root, root / OF_SCRIPT) | {"format": "Blender script", "open": [f"export/{SCRIPT}"]}
+        )
+    return items
 
 
 def _export(root: Path, folder: Path) -> dict[str, object]:
