@@ -275,3 +275,10 @@ def test_closed_output_is_no_bug(tmp_path):
     )
     assert done.returncode == 1
     assert "there is no nothing.mp4" in done.stderr
+
+
+def test_a_wrong_option_of_a_verb_that_is_no_stage_is_named_as_it_is_typed(tmp_path):
+    from recon4d.stages.view import ViewOptions, start_view
+
+    with pytest.raises(OptionsError, match="view: --max-points is 'many', int is expected"):
+        start_view(Workspace.create(tmp_path / "s"), ViewOptions(max_points="many"))

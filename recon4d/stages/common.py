@@ -110,8 +110,11 @@ def _plain(value: object) -> object:
 
 
 def flag(prefix: str, name: str) -> str:
-    """An option as it is typed: ``--align.min-points``. Options within options have their own name as prefix."""
-    return f"--{prefix}.{name}".replace("_", "-")
+    """An option as it is typed: ``--align.min-points``. Options within options have their own name as prefix.
+
+    Without a prefix it is that of a verb which is no stage: ``--max-points``.
+    """
+    return f"--{prefix}.{name}".replace("--.", "--").replace("_", "-")
 
 
 def changed_flags(prefix: str, options: object, recorded: dict[str, object]) -> list[str]:
@@ -132,7 +135,7 @@ def check_types(stage: str, options: object, prefix: str | None = None) -> None:
     The command line's parser has done so already; options from Python or a file edited by hand come here unchecked.
 
     Args:
-        prefix: of the options as they are typed, where it is not the stage's name.
+        prefix: of the options as they are typed, where it is not the stage's name; "" for none.
 
     Raises:
         OptionsError: an option has another type or value.
@@ -143,7 +146,9 @@ def check_types(stage: str, options: object, prefix: str | None = None) -> None:
         if not _allowed(value, hint):
             choices = [str(choice) for choice in typing.get_args(hint)] if typing.get_origin(hint) is Literal else []
             expected = f"one of {', '.join(choices)}" if choices else _type_name(hint)
-            raise OptionsError(f"{stage}: {flag(prefix or stage, field.name)} is {value!r}, {expected} is expected")
+            raise OptionsError(
+                f"{stage}: {flag(stage if prefix is None else prefix, field.name)} is {value!r}, {expected} is expected"
+            )
         if dataclasses.is_dataclass(value):
             check_types(stage, value, field.name)
 

@@ -48,7 +48,8 @@ def run_demo(out: Path, frames: int, progress: Progress) -> Workspace:
     progress.say(SIMULATED)
     progress.say("look at:")
     export = workspace.unit_dir("export")
-    for path in (*pictures, export / "glb" / "scene.glb", export / "ply" / "static.ply"):
+    pages = (workspace.root / "report.html", export / "html" / "index.html")
+    for path in (*pages, *pictures, export / "glb" / "scene.glb", export / "ply" / "static.ply"):
         progress.say(f"    {path}")
     return workspace
 

@@ -41,7 +41,7 @@ def report_facts(workspace: Workspace) -> dict[str, object]:
         - ``options``: a list with stage, flag, value, default, changed (from the default); those that a finished stage
           was made with, and those in force for the others.
         - ``models``, ``programs``: see `report_terms`.
-        - ``exports``: a list with format (or ``Blender script``), folder, files, size_mb, open (the files to begin with).
+        - ``exports``: a list with format (or ``Blender script``), folder, files, size_mb, open (files to begin with).
     """
     stages = _stages(workspace)
     records = {item["unit"]: workspace.record(item["unit"]) for item in stages if item["key"] is not None}

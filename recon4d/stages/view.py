@@ -54,7 +54,7 @@ def start_view(workspace: Workspace, options: ViewOptions, stale: Mapping[str, s
     """
     from recon4d.view.live_scene import LiveScene
 
-    check_types("view", options)
+    check_types("view", options, prefix="")
     if options.max_points < LEAST_POINTS:
         raise OptionsError(f"view: --max-points is {options.max_points}, at least {LEAST_POINTS} is expected")
     if options.port is not None and not 0 <= options.port <= HIGHEST_PORT:
