@@ -69,6 +69,7 @@ def test_editing_a_file_changes_no_other_export_and_not_its_twin(tmp_path):
     assert (old / "ply/static.ply").read_bytes() == before
     twins = [folder / "colmap/sparse" / name for folder in (export, old) for name in ("images.bin", "0/images.bin")]
     assert [twin.read_bytes()[:6] == b"edited" for twin in twins] == [False, True, False, False]
+    assert not twins[3].samefile(twins[2])  # neither where it was first written
     picture = workspace.picture_path("000000")
     assert (export / "colmap/images" / picture.name).samefile(picture)  # pictures take no space
 

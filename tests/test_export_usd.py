@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -150,6 +151,8 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path):
         files.append({path.name: path.read_bytes() for path in root.rglob("*.usd*")})
     assert sorted(files[0]) == ["000000.usdz", "000003.usdz", "scene.usdc"]
     assert files[0] == files[1]
+    with zipfile.ZipFile(root / "meshes/000000.usdz") as package:
+        assert {item.date_time for item in package.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_what_a_killed_export_leaves_is_not_published(tmp_path, monkeypatch):

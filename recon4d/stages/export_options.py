@@ -55,8 +55,8 @@ class ExportOptions:
     another frame, 3 completed, 4 generated. Without it all are kept; 0,2 leaves out what was not seen."""
     max_points: int | None = field(default=None, metadata=_but(*WITHOUT_POINTS))
     """Upper bound of the points of one cloud and the vertices of one mesh: of what moves in a frame, and of the
-    background (quads have four vertices for each point); a fixed random choice of points is kept. Without it all for ply, pcd, las, laz, and for the formats that
-    play 50,000 moving and 500,000 background points."""
+    background (quads have four vertices for each point); a fixed random choice of points is kept. Without it all for
+    ply, pcd, las, laz, and for the formats that play 50,000 moving and 500,000 background points."""
     max_static_points: int | None = field(default=None, metadata=_but(*WITHOUT_POINTS))
     """The same for the background alone."""
     shape: Literal["points", "quads", "meshes"] = field(default="points", metadata={OF_FORMATS: ("glb", "usd")})
