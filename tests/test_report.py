@@ -23,7 +23,7 @@ from recon4d.stages.motion import MotionOptions
 from recon4d.stages.report import reported, write_report
 from recon4d.stages.report_facts import finite, report_facts
 from recon4d.view import report_page as page_module
-from recon4d.view.report_parts import duration, megabytes, percent, tag
+from recon4d.view.report_parts import breakable, duration, megabytes, percent, tag
 from recon4d.view.report_pictures import Gallery, Shot
 from recon4d.view.summary import summary_line
 from recon4d.workspace import StageRecord, Workspace
@@ -440,6 +440,14 @@ def test_files_of_the_blender_script_are_no_format(scene):
     page = page_of(scene)
     assert "export/import_recon4d.py" in page.links
     assert "helper.py" not in page.text
+
+
+def test_long_paths_break_between_their_parts(scene):
+    assert breakable("a/<b>/c.npz") == "a/<wbr/>&lt;b&gt;/<wbr/>c.npz"
+    tell(scene, "depth/precomputed", options={"path": "/long/way/depth.npz"}, seconds=1.0)
+    text = write_report(scene).read_text(encoding="utf-8")
+    assert "<td>depth/<wbr/>precomputed</td>" in text  # in the table of times, on a phone
+    assert "/long/way/depth.npz" in read_page(text).text
 
 
 # -- when it is written ------------------------------------------------------------------------------------------------

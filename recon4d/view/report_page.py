@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from recon4d.view.report_parts import (
     Html,
+    breakable,
     counted,
     data_uri,
     duration,
@@ -221,7 +222,7 @@ def _work(page: Page) -> Html:
         memory = item["peak_memory_mb"] or 0
         rows.append(
             (
-                item["unit"],
+                breakable(item["unit"]),
                 tag("span", class_="meter", style=f"width:{100 * item['seconds'] / most_s:.1f}%"),
                 duration(item["seconds"]),
                 tag("span", class_="meter mem", style=f"width:{100 * memory / most_mb:.1f}%"),
@@ -281,12 +282,12 @@ def _option_table(rows: list[Facts]) -> Html:
     return tag("div", tag("table", head, tag("tbody", *body)), class_="scroll")
 
 
-def _value(value: object) -> str:
+def _value(value: object) -> Html:
     if value is None or value in ([], ""):
-        return "–"
+        return Html("–")
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return Html("yes" if value else "no")
+    return breakable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _input(facts: Facts) -> list[Html]:
@@ -301,30 +302,32 @@ def _input(facts: Facts) -> list[Html]:
         "fps": "frames a second used",
     }
     rows = [(name, _value(facts["input"][key])) for key, name in names.items() if facts["input"][key] is not None]
-    return [tag("h3", "Input"), table(("what", ""), rows)] if rows else []
+    return [tag("h3", "Input"), table(("what", ""), rows, "facts")] if rows else []
 
 
 def _licences(facts: Facts) -> list[Html]:
     allowed = {True: "allowed", False: "not allowed", None: "see its terms"}
     models = [
         (
-            joined([m["model"], tag("br"), tag("span", f"{m['role']} of {m['unit']}", class_="key")]),
+            joined([breakable(m["model"]), tag("br"), tag("span", f"{m['role']} of {m['unit']}", class_="key")]),
             m["licence"] or "not known",
             allowed.get(m["commercial_use"], "see its terms"),
-            m["terms"] or "–",
+            breakable(m["terms"] or "–"),
         )
         for m in facts["models"]
     ]
     out = [tag("h3", "Models")]
     if models:
-        out.append(table(("model", "licence", "commercial use", "terms"), models))
+        out.append(table(("model", "licence", "commercial use", "terms"), models, "facts"))
     elif facts["programs"]:
         out.append(tag("p", "No network has run here: only the programs below made this.", class_="key"))
     else:
         out.append(tag("p", "Nothing is done yet.", class_="key"))
     programs = [(p["program"], p["version"] or "not installed now", p["licence"]) for p in facts["programs"]]
     title = f"{counted(len(programs), 'program')} of others did part of the work"
-    return [*out, fold(title, table(("program", "version installed", "licence"), programs))] if programs else out
+    return (
+        [*out, fold(title, table(("program", "version installed", "licence"), programs, "facts"))] if programs else out
+    )
 
 
 def _records(facts: Facts) -> Html:

@@ -65,6 +65,11 @@ def listed(items: Iterable[object]) -> Html:
     return tag("ul", *(tag("li", item) for item in items))
 
 
+def breakable(text: str) -> Html:
+    """A path or name that may go on in a new line after each of its parts, and nowhere else."""
+    return Html("/<wbr/>".join(html.escape(part, quote=True) for part in text.split("/")))
+
+
 def with_flags(text: str) -> Html:
     """Plain text in which options as they are typed, and nothing else, look like code."""
     return joined(tag("code", part) if part.startswith("--") else part for part in re.split(FLAG, text))

@@ -9,7 +9,18 @@ from urllib.parse import quote
 import numpy as np
 
 from recon4d.view.report_charts import height_over_time, way_from_above
-from recon4d.view.report_parts import Html, counted, joined, listed, megabytes, percent, table, tag, with_flags
+from recon4d.view.report_parts import (
+    Html,
+    breakable,
+    counted,
+    joined,
+    listed,
+    megabytes,
+    percent,
+    table,
+    tag,
+    with_flags,
+)
 from recon4d.view.report_pictures import Gallery, Shot
 
 Facts = Mapping[str, object]
@@ -203,9 +214,9 @@ def _export(page: Page, title: str) -> Html:
         folder = link(f"{item['folder']}/", item["format"])
         rows.append((folder, files, counted(item["files"], "file"), megabytes(item["size_mb"])))
     missing = None if rows else listed(["no files are there"])
-    return page.section("export", title, look, table(("format", "begin with", "files", "size"), rows), missing)
+    return page.section("export", title, look, table(("format", "begin with", "files", "size"), rows, "files"), missing)
 
 
 def link(path: str, text: str) -> Html:
     """A link to a file beside the page."""
-    return tag("a", text, href=quote(path))
+    return tag("a", breakable(text), href=quote(path))

@@ -58,9 +58,13 @@ section>figure{margin-bottom:14px}
 .scroll{overflow-x:auto;margin:0 0 14px}
 table{border-collapse:collapse;font-size:.92rem;width:100%}
 th{text-align:left;color:var(--faint);font-weight:600;font-size:.84rem;white-space:nowrap}
-th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
-td:first-child{white-space:nowrap;overflow-wrap:normal}
-td .key{white-space:normal}
+th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:normal}
+td:first-child{white-space:nowrap}
+td code{overflow-wrap:normal}
+td .key{white-space:normal;overflow-wrap:normal}
+.facts td:first-child,.facts th{white-space:normal}
+.scroll.facts td:nth-child(2){min-width:0}.facts td:nth-child(3){min-width:86px}
+.files td:nth-child(n+3){white-space:nowrap}
 .scroll td:nth-child(2),.scroll td:nth-child(4){min-width:120px}
 .bars td:nth-child(2),.bars td:nth-child(4){width:32%;min-width:34px;vertical-align:middle}
 .bars td:nth-child(3),.bars td:nth-child(5){white-space:nowrap}
@@ -78,8 +82,8 @@ footer{color:var(--faint);font-size:.86rem;padding-top:18px;padding-bottom:40px}
 .grid{grid-template-columns:repeat(2,minmax(0,1fr));gap:6px}.grid.two{grid-template-columns:minmax(0,1fr)}
 .grid.small{grid-template-columns:repeat(2,minmax(0,1fr))}figcaption{font-size:.78rem;padding:5px 8px 7px}
 .badge{margin-left:0}th,td{padding-right:8px}.bars table{font-size:.8rem}
-.bars th,.bars td:first-child{white-space:normal;overflow-wrap:anywhere}
-.bars td:nth-child(2),.bars td:nth-child(4){width:21%}}
+.bars th,.bars td:first-child{white-space:normal}
+.bars td:nth-child(2),.bars td:nth-child(4){width:15%}}
 @media print{:root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--faint:#444;--line:#ccc;--accent:#8a4208;
 --bar:#d98a3d;--good:#1c5c36;--bad:#8c1d18;--warm:#fff;--warmline:#999;--blue:#1d4f8c}
 body{font-size:10.5pt}nav{display:none}section{break-inside:auto;padding-top:16px}h2,h3{break-after:avoid}
