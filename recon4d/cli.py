@@ -224,7 +224,7 @@ def _stage(stage: str, arguments: list[str]) -> int:
     later = list(pipeline.stale_units(workspace))
     if later:
         print(
-            f"made from older results now: {', '.join(later)}; bring them up to date with "
+            f"out of date now: {', '.join(later)}; bring them up to date with "
             f"recon4d run --out {shlex.quote(str(workspace.root))}"
         )
     return 0
