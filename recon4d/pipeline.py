@@ -16,6 +16,7 @@ from recon4d.formats.options_toml import options_from_table, read_options_toml, 
 from recon4d.formats.text_files import write_text
 from recon4d.progress import Progress, Silent
 from recon4d.stages import first_pass as movers
+from recon4d.stages import out_of_date
 from recon4d.stages.align import AlignOptions
 from recon4d.stages.common import changed_flags, check_types, options_as_json, stage_key
 from recon4d.stages.depth_options import DepthOptions
@@ -25,7 +26,6 @@ from recon4d.stages.fuse import FuseOptions
 from recon4d.stages.mesh import MeshOptions
 from recon4d.stages.motion import MotionOptions
 from recon4d.stages.option_paths import stage_with_absolute_paths
-from recon4d.stages.out_of_date import changed_inputs, changed_options, completed, other_depths, other_pass
 from recon4d.stages.poses import PosesOptions
 from recon4d.stages.refine import RefineOptions
 from recon4d.view.summary import summary_line
@@ -180,17 +180,18 @@ def run_stage(
 
 def announce(workspace: Workspace, stages: tuple[str, ...], options: Options, source: Path, progress: Progress) -> None:
     """Say which finished units will be redone, and why, before any work starts."""
-    old = stale_units(workspace, options)
     for stage in stages:
         stale = {}
         for unit, own in _wanted_units(workspace, stage, getattr(options, stage)).items():
             record = workspace.record(unit)
-            why = _why_stale(workspace, record, own, source) or old.get(unit) if record else None
+            why = _why_stale(workspace, record, own, source) if record else None
+            if record and not why:
+                why = out_of_date.other_inputs(workspace, record)
             if record and not why and stage == "align":
                 units = _wanted_units(workspace, "depth", options.depth)
-                why = other_depths(record, [unit.partition("/")[2] for unit in units])
+                why = out_of_date.other_depths(record, [unit.partition("/")[2] for unit in units])
             if record and not why and stage == "poses":
-                why = other_pass(workspace, record, options.poses.second_pass)
+                why = out_of_date.other_pass(workspace, record, options.poses.second_pass)
             if why:
                 stale[unit] = why
         if stale:
@@ -241,18 +242,19 @@ def stale_units(workspace: Workspace, options: Options | None = None) -> dict[st
     in_force = _recorded_tables(workspace) if options is None else {name: getattr(options, name) for name in OPTIONS}
     stale: dict[str, str] = {}
     changed = _changed_options(workspace, in_force)
+    with suppress(WorkspaceError):  # a scene that names no recording
+        if why := out_of_date.other_recording(workspace, resolve_source(workspace, None)):
+            changed["frames"] = why
     sources = [unit.partition("/")[2] for unit in wanted_depths(workspace, in_force)]
     for stage in BUILT:
         for unit in units_of(workspace, stage):
             record = workspace.record(unit)
-            other = other_depths(record, sources)
+            other = out_of_date.other_depths(record, sources)
             if stage == "poses" and workspace.record(movers.UNIT) is not None:
-                other = other_pass(workspace, record, walks_twice(workspace))
-            if stage in ("fuse", "export") and workspace.surface_unit() not in record.inputs:
-                other = f"{workspace.surface_unit()} came to it"
+                other = out_of_date.other_pass(workspace, record, walks_twice(workspace))
             older = [name for name in record.inputs if name in stale]
             follows = f"made from {', '.join(older)}, out of date too" if older else None
-            why = changed.get(unit) or changed_inputs(workspace, record) or other or follows
+            why = changed.get(unit) or out_of_date.other_inputs(workspace, record) or other or follows
             stale |= {unit: why} if why else {}
     return stale
 
@@ -289,7 +291,8 @@ def _checked_units(workspace: Workspace, stage: str, options: object) -> dict[st
 def _changed(workspace: Workspace, unit: str, options: object) -> str | None:
     """The options in force that give another result than those a unit was made with, in words."""
     stage, record = unit.partition("/")[0], workspace.record(unit)
-    certain, perhaps = changed_options(stage, options, completed(record.options, options_as_json(OPTIONS[stage]())))
+    made_with = out_of_date.completed(record.options, options_as_json(OPTIONS[stage]()))
+    certain, perhaps = out_of_date.changed_options(stage, options, made_with)
     if perhaps and not certain:
         try:
             extra = _extra_key(workspace, unit, options, resolve_source(workspace, None))

@@ -13,6 +13,7 @@ from listening import Listener
 from recon4d.errors import OptionsError
 from recon4d.formats.ply import read_cloud
 from recon4d.stages.export import WRITERS, run
+from recon4d.stages.export_made import missing_file, read_made
 from recon4d.stages.export_options import ExportOptions
 
 
@@ -41,7 +42,7 @@ def test_files_changed_or_deleted_by_hand_are_not_handed_on_as_they_were(tmp_pat
     assert (export / "ply/static.ply").read_bytes() == whole
     assert (export / "tum/trajectory.tum").is_file()
     assert "  kitti is as it was" in listener.said
-    assert sum("changed by hand" in text for text in listener.said) == 2
+    assert sum("not as it was made" in text for text in listener.said) == 2
 
 
 def test_a_format_whose_folder_was_deleted_is_made_again_by_the_same_command(tmp_path):
@@ -115,3 +116,11 @@ def test_a_choice_that_leaves_nothing_is_said(tmp_path, options, expected):
     for text, part in zip(found, expected):
         assert f"no point {part} is written" in text
         assert ("--export.provenance 4" in text) == ("provenance" in options)
+
+
+@pytest.mark.parametrize("text", ['{"ply": {"key": "k", "warnings": [], "files": null}}', '{"ply": 3}', "[]", "{"])
+def test_a_damaged_list_means_that_nothing_is_known(tmp_path, text):
+    (tmp_path / "made.json").write_text(text)
+    assert read_made(tmp_path) == {}
+    (tmp_path / "manifest.json").write_text('{"files": null}')
+    assert missing_file(tmp_path) == "manifest.json"

@@ -14,6 +14,7 @@ from test_gps import dms
 from test_gravity_files import note
 from video_clips import LOSSLESS, damaged_clip, hold_turned, pan, texture, write_clip
 
+from recon4d import pipeline
 from recon4d.errors import InputError, OptionsError
 from recon4d.formats.gps import GpsFix, read_gps_table
 from recon4d.formats.gravity import read_photo_ups
@@ -76,6 +77,7 @@ def test_every_frame_of_a_short_clip(tmp_path, clip):
     for picture, path in zip(pan(1, 30), recording.pictures):
         assert np.abs(read_rgb(path).astype(int) - picture).mean() < 1
     expected = {
+        "recording": str(clip),
         "kind": "video",
         "frames": 30,
         "source_frames": 30,
@@ -532,3 +534,17 @@ def test_no_cut_in_real_pictures_and_the_exact_cut_between_them(shared_data):
         assert starts(clip) == (0,)
     assert starts(clips[1] + clips[2] + clips[3] + clips[1][:20]) == (0, 65, 105, 125)
     assert starts(clips[0][:30] + clips[2]) == (0, 30)
+
+
+def test_frames_of_another_recording_are_called_out_of_date(tmp_path, clip):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    workspace = pipeline.run(clip, tmp_path / "scene", until="frames")
+    assert pipeline.stale_units(workspace) == {}
+    text = (workspace.root / "options.toml").read_text()
+    (workspace.root / "options.toml").write_text(text.replace(str(clip), str(other)))
+    assert pipeline.stale_units(workspace) == {}  # the same bytes in another place
+    other.write_bytes(clip.read_bytes() + b"more")
+    assert "other.mp4" in pipeline.stale_units(workspace)["frames"]
+    other.unlink()
+    assert "other.mp4" in pipeline.stale_units(workspace)["frames"]

@@ -12,9 +12,10 @@ from fabricated import METRES_PER_UNIT, fabricate
 from report_html import read_page
 
 from recon4d import cli, pipeline
-from recon4d.errors import AlignmentError
+from recon4d.errors import AlignmentError, PosesError
 from recon4d.formats.pictures import write_picture
 from recon4d.formats.ply import write_cloud
+from recon4d.progress import Silent
 from recon4d.scene.cloud import PointCloud
 from recon4d.stages import frames as frames_module
 from recon4d.stages import report as report_module
@@ -578,3 +579,20 @@ def test_help(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb, "--help"])
     assert stop.value.code == 0
+
+
+def test_a_stop_that_changed_nothing_keeps_the_page_with_its_pictures(scene):
+    write_report(scene)
+    page = (scene.root / "report.html").read_bytes()
+    with pytest.raises(KeyboardInterrupt), reported(scene):
+        raise KeyboardInterrupt
+    assert (scene.root / "report.html").read_bytes() == page
+
+
+def test_the_error_of_a_run_is_heard_of_though_nobody_reads_what_it_says(scene):
+    class Deaf(Silent):
+        def say(self, text):
+            raise BrokenPipeError
+
+    with pytest.raises(PosesError, match="too few"), reported(scene, Deaf()):
+        raise PosesError("too few points")

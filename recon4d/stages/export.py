@@ -126,7 +126,7 @@ def _taken_over(workspace: Workspace, part: StagePart, name: str, key: str) -> b
     if before is None or before.key != key:
         return False
     if not before.unchanged_in(folder):
-        part.progress.say(f"  {name} was changed by hand since it was made: it is made anew")
+        part.progress.say(f"  {name} is not as it was made (edited, deleted or copied): it is made anew")
         return False
     shutil.rmtree(part.path / name, ignore_errors=True)  # begun before a kill
     hand_on(folder, part.path, before)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import recon4d
+from recon4d.formats.disk import link_or_copy
 from recon4d.formats.usd_camera import time_codes
-from recon4d.stages.export_delivery import Delivery, link_or_copy
+from recon4d.stages.export_delivery import Delivery
 from recon4d.workspace import Workspace
 
 SCRIPT = "import_recon4d.py"

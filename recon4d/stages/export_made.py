@@ -37,8 +37,8 @@ def read_made(root: Path) -> dict[str, MadeFormat]:
     """The formats of an export folder by name; none where the list is missing or damaged."""
     try:
         made = json.loads((root / MADE).read_text(encoding="utf-8"))
-        return {name: MadeFormat(**values) for name, values in made.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {name: MadeFormat(**values) for name, values in made.items() if isinstance(values["files"], dict)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
@@ -68,7 +68,9 @@ def missing_file(root: Path) -> str | None:
         files = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return MANIFEST
-    return next((file for file in files if not (root / file).is_file()), None)
+    if not isinstance(files, list):
+        return MANIFEST
+    return next((file for file in files if not (root / str(file)).is_file()), None)
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -43,8 +43,8 @@ class ExportOptions:
     (model, pictures, depth), nerfstudio (transforms.json with depth and masks), pcd and las, laz (clouds; extra las),
     exr (depth and normals; extra exr), png (depth in 16 bits), tum and kitti (the camera's path)."""
     up: Literal["z", "y", "model"] = field(default="z", metadata=_but("png"))
-    """Axis that points up in all files but GLB, which is always y-up: z, y, or model to keep the axes of the model.
-    Where up is not known, that of the cameras stands in."""
+    """Axis that points up in all files but GLB, which is always y-up, and png, which has no axes: z, y, or model to
+    keep the axes of the model. Where up is not known, that of the cameras stands in."""
     frames: str | None = None
     """Frames that are written: names with commas between them (000012,000040), or START:STOP:STEP counted over the
     scene's frames (::5 is every fifth)."""
@@ -55,8 +55,9 @@ class ExportOptions:
     another frame, 3 completed, 4 generated. Without it all are kept; 0,2 leaves out what was not seen."""
     max_points: int | None = field(default=None, metadata=_but(*WITHOUT_POINTS))
     """Upper bound of the points of one cloud and the vertices of one mesh: of what moves in a frame, and of the
-    background (quads have four vertices for each point); a fixed random choice of points is kept. Without it all for
-    ply, pcd, las, laz, and for the formats that play 50,000 moving and 500,000 background points."""
+    background (quads have four vertices for each point). Of clouds a fixed random choice is kept, meshes become
+    coarser. Without it all for ply, pcd, las, laz; for formats that play 50,000 moving and 500,000 background points;
+    500,000 for nerfstudio; for colmap all, or 10,000 made from depth."""
     max_static_points: int | None = field(default=None, metadata=_but(*WITHOUT_POINTS))
     """The same for the background alone."""
     shape: Literal["points", "quads", "meshes"] = field(default="points", metadata={OF_FORMATS: ("glb", "usd")})

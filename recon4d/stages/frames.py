@@ -69,7 +69,7 @@ def run(workspace: Workspace, options: FramesOptions, source: Path, progress: Pr
         VERSION,
         options,
         reads=(),
-        work=lambda part: _work(part, options, survey(part, options, source)),
+        work=lambda part: {"recording": str(source), **_work(part, options, survey(part, options, source))},
         progress=progress,
         extra_key=source_key(source),
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
+from recon4d.errors import Recon4dError
 from recon4d.stages import first_pass as movers
 from recon4d.stages.common import flag, options_as_json
 from recon4d.stages.depth import units_read_by_align
+from recon4d.stages.frames import made_from
 from recon4d.workspace import StageRecord, Workspace
 
 
@@ -50,14 +54,28 @@ def changed_options(prefix: str, options: object, recorded: Mapping[str, object]
     return certain, perhaps
 
 
-def changed_inputs(workspace: Workspace, record: StageRecord) -> str | None:
-    """Which of the results a unit was made from are gone, or are others now, in words."""
+def other_inputs(workspace: Workspace, record: StageRecord) -> str | None:
+    """Which of the results a unit was made from are gone, are others now, or have better ones beside them, in words."""
     now = {name: workspace.record(name) for name in record.inputs}
     gone = [name for name, found in now.items() if found is None]
     newer = [name for name, found in now.items() if found is not None and found.key != record.inputs[name]]
     parts = [f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"] if gone else []
     parts += [f"{', '.join(newer)} changed since"] if newer else []
+    surface = workspace.surface_unit()
+    parts += [f"{surface} came to it"] if record.unit in ("fuse", "export") and surface not in record.inputs else []
     return " and ".join(parts) or None
+
+
+def other_recording(workspace: Workspace, source: Path) -> str | None:
+    """Whether the frames were made from another recording than this one, in words; files are read only where their
+    path is another."""
+    record = workspace.record("frames")
+    if record is None or record.summary.get("recording", str(source)) == str(source):
+        return None
+    with suppress(Recon4dError, OSError):
+        if made_from(workspace, source):
+            return None
+    return f"made from {record.summary['recording']}, now it is {source}"
 
 
 def other_depths(record: StageRecord, sources: list[str]) -> str | None:

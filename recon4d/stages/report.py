@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -41,8 +41,8 @@ def write_report(workspace: Workspace, stopped: str | None = None, anew: bool = 
     key, before = _key(facts), _before(numbers)
     if anew and before.get("key") == key:
         stopped = before.get("stopped")
-    elif page.is_file() and before.get("key") == key and before.get("stopped") == stopped:
-        return page
+    elif page.is_file() and before.get("key") == key and (before.get("stopped") == stopped or not pictures):
+        return page  # nothing was lost by a stop that changed nothing, and pictures are worth more than its mention
     from recon4d.view.report_page import report_page
     from recon4d.view.report_pictures import gather
 
@@ -67,11 +67,15 @@ def reported(workspace: Workspace, progress: Progress | None = None) -> Iterator
     try:
         yield
     except KeyboardInterrupt:
-        _tried(workspace, progress, "stopped by Ctrl-C", pictures=False)
+        with suppress(OSError):
+            _tried(workspace, progress, "stopped by Ctrl-C", pictures=False)
         raise
+    except BrokenPipeError:
+        raise  # who read what the run says has left; that is no news about the scene
     except Exception as error:
-        told = str(error) if isinstance(error, Recon4dError) else f"{type(error).__name__}: {error}"
-        _tried(workspace, progress, told)
+        told = str(error) if isinstance(error, Recon4dError) else f"{type(error).__name__}: {error}".removesuffix(": ")
+        with suppress(KeyboardInterrupt, OSError):  # the error itself is what must be heard of
+            _tried(workspace, progress, told)
         raise
     _tried(workspace, progress, None)
 

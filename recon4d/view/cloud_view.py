@@ -47,7 +47,7 @@ def view_cloud(
     width, height = size[0] * SHARPNESS, size[1] * SHARPNESS
     focal = 0.5 * height / np.tan(np.radians(FIELD_OF_VIEW_DEG) / 2)
     camera = Camera(width, height, focal, focal, width / 2, height / 2)
-    cloud = cloud[random_rows(len(cloud), MAX_POINTS)]
+    cloud = cloud[random_rows(len(cloud), MAX_POINTS)] if len(cloud) > MAX_POINTS else cloud
     eye_from_world = _viewpoint(cloud, trajectory, camera, azimuth_deg, elevation_deg, up)
     in_eye = eye_from_world @ cloud.points.astype(np.float64)
     facing = np.einsum("ni,ni->n", cloud.normals @ eye_from_world.rotation.T, in_eye) <= 0  # 0: normal not known

@@ -72,7 +72,7 @@ def explained_picture(row: FuseRow) -> np.ndarray:
 
 def write_turntable(path: Path, cloud: PointCloud, trajectory: Trajectory, up: np.ndarray | None) -> None:
     """Write a PNG with the cloud seen from all around; ``up`` is the upward direction of the world (3,), if known."""
-    cloud = cloud[random_rows(len(cloud), TURN_POINTS)]
+    cloud = cloud[random_rows(len(cloud), TURN_POINTS)] if len(cloud) > TURN_POINTS else cloud
     width, height = TURN_SIZE
     lines = -(-TURNS // TURN_COLUMNS)
     page = paper(2 * MARGIN + lines * (height + GAP) - GAP, 2 * MARGIN + TURN_COLUMNS * (width + GAP) - GAP)

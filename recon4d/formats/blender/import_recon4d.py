@@ -10,7 +10,7 @@ It makes a Blender scene of its own and leaves the others alone: metres, z up, t
 background, what moves in each frame, the camera with its lens and path, and the video behind it. Run again for the same
 clip, it replaces what it made before and keeps objects you added to that scene; other clips stay. Colours are those of
 the video: the materials give off light, and the scene's view transform is Standard. Blender 4.2 or later (usd: 4.4);
-tested with 4.5 and 5.0.
+tested with 4.5.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SAVE = None  # a .blend to save at the end
 
 OLDEST = {"ply": (4, 2, 0), "glb": (4, 2, 0), "usd": (4, 4, 0)}
 FILES = {"ply": "ply/static.ply", "usd": "usd/scene.usdc", "glb": "glb/scene.glb"}  # by preference: see Clip.source
-AGAIN = "delete the export folder, then export the scene again"
+AGAIN = "delete what is damaged there, if anything, then export the scene again"
 # Turns the delivered axes z-up; those of the model are a camera's: y down, z forward.
 Z_UP = {"z": np.eye(3), "y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]], "model": [[1, 0, 0], [0, 0, 1], [0, -1, 0]]}
 
@@ -74,12 +74,16 @@ class Clip:
         if source not in there:
             file = self.folder / FILES[source]
             if source not in self.formats:
-                raise Problem(f"{file} was not exported: recon4d export SCENE --to {source}")
+                raise Problem(f"{file} was not exported: {self.export_with(source)}")
             raise Problem(f"{file} is missing: {AGAIN}" if FILES[source] in self.files else self.without("points"))
         if bpy.app.version < OLDEST[source]:
             oldest = ".".join(map(str, OLDEST[source][:2]))
             raise Problem(f"this is Blender {bpy.app.version_string}, {source} needs Blender {oldest} or later")
         return source
+
+    def export_with(self, source):
+        """The command that exports a format beside those that are there."""
+        return f"recon4d export SCENE --to {' '.join([*self.formats, source])}"
 
     def without(self, what):
         """The sentence for an export in which nothing of a kind is left."""

@@ -303,4 +303,4 @@ def no_mesh(clip, what, advised):
     """The sentence for meshes that are not there: not exported, or left out by what was chosen."""
     if {"ply", "glb"} & set(clip.formats):
         return clip.without(what)
-    return f"{clip.folder} has no {what}: recon4d export SCENE --to {advised}"
+    return f"{clip.folder} has no {what}: {clip.export_with(advised)}"
