@@ -400,11 +400,11 @@ def test_what_is_wrong_is_said_in_a_sentence(workspace, tmp_path):
     found = said(runs)
     expected = {
         "alone": "no manifest.json in",
-        "nothing": "ply/static.ply is missing: delete the export folder, then export the scene again",
+        "nothing": "ply/static.ply is missing: delete it if it is there, then export the scene again",
         "damaged": "000006.ply is damaged",
         "manifest": "is damaged",
         "parts": "recon4d_blender_looks.py is missing",
-        "no_usd": "scene.usdc is missing: delete the export folder",
+        "no_usd": "scene.usdc is missing: delete it if it is there",
         "plate": "pictures of the video are missing",
     }
     for facts_, (name, text) in zip(found, expected.items(), strict=True):

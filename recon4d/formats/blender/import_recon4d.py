@@ -31,7 +31,7 @@ SAVE = None  # a .blend to save at the end
 
 OLDEST = {"ply": (4, 2, 0), "glb": (4, 2, 0), "usd": (4, 4, 0)}
 FILES = {"ply": "ply/static.ply", "usd": "usd/scene.usdc", "glb": "glb/scene.glb"}  # by preference: see Clip.source
-AGAIN = "delete what is damaged there, if anything, then export the scene again"
+AGAIN = "delete it if it is there, then export the scene again"
 # Turns the delivered axes z-up; those of the model are a camera's: y down, z forward.
 Z_UP = {"z": np.eye(3), "y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]], "model": [[1, 0, 0], [0, 0, 1], [0, -1, 0]]}
 
