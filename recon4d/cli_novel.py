@@ -1,0 +1,52 @@
+"""Verbs that make new views and moments of a scene: a table of what each one is."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recon4d.cli_parsing import default, joined, parse, required, several_valued
+from recon4d.progress import for_stream
+from recon4d.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SceneVerb:
+    """A verb that takes a scene folder: ``module`` of `recon4d.stages` with a class of options and ``run_verb``.
+
+    ``run_verb(workspace, options, progress)`` returns the lines that are printed at the end.
+    """
+
+    module: str
+    options: str
+    about: str
+
+
+VERBS: dict[str, SceneVerb] = {}
+
+
+def run_scene_verb(verb: str, arguments: list[str]) -> int:
+    """Read the words after a verb of the table and run it."""
+    entry = VERBS[verb]
+    module = importlib.import_module(f"recon4d.stages.{entry.module}")
+    kind = getattr(module, entry.options)
+    command = dataclasses.make_dataclass(
+        verb.capitalize(),
+        [
+            ("scene", Annotated[Path, tyro.conf.Positional], required("Scene folder.")),
+            ("options", tyro.conf.OmitArgPrefixes[kind], default(kind())),
+        ],
+        frozen=True,
+    )
+    command.__doc__ = entry.about
+    several = {f"--{name.partition('.')[2]}": commas for name, commas in several_valued("", kind).items()}
+    given = parse(command, joined(arguments, several), f"recon4d {verb}")
+    for line in module.run_verb(Workspace(given.scene), given.options, for_stream(sys.stdout)):
+        print(line)
+    return 0

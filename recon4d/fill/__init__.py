@@ -1,0 +1,1 @@
+"""What was not seen: layers, disocclusions, camera paths, moments between frames."""
