@@ -45,8 +45,7 @@ def run_scene_verb(verb: str, arguments: list[str]) -> int:
         frozen=True,
     )
     command.__doc__ = entry.about
-    several = {f"--{name.partition('.')[2]}": commas for name, commas in several_valued("", kind).items()}
-    given = parse(command, joined(arguments, several), f"recon4d {verb}")
+    given = parse(command, joined(arguments, several_valued("", kind)), f"recon4d {verb}")
     for line in module.run_verb(Workspace(given.scene), given.options, for_stream(sys.stdout)):
         print(line)
     return 0

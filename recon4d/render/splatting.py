@@ -1,8 +1,9 @@
 """Pictures from surface points with a footprint: antialiased, with coverage, depth and provenance, on the CPU.
 
-Each point covers a small parallelogram of its surface. Seen by a camera this is an ellipse with the weight of a Gaussian,
-normalised so that the weights of a closed surface add up to one in every pixel; a depth buffer keeps what lies behind out
-of the sum. Source: Zwicker et al., Surface splatting, SIGGRAPH 2001, with the perspective linearised at each point.
+Each point covers a small parallelogram of its surface. Seen by a camera this is an ellipse with the weight of a
+Gaussian, normalised so that the weights of a closed surface add up to one in every pixel; a depth buffer keeps what
+lies behind out of the sum. Source: Zwicker et al., Surface splatting, SIGGRAPH 2001, with the perspective linearised
+at each point.
 """
 
 from __future__ import annotations
