@@ -98,7 +98,7 @@ def make_background(workspace: Workspace, options: FuseOptions, trajectory: Traj
                 f"({error}): give larger ones with --fuse.voxel-size"
             ) from error
         if model is not None and name in model.rows:
-            looks[name] = _looks(seen.picture, model.rows[name], model.pixels[name])
+            looks[name] = looks_at_points(seen.picture, model.rows[name], model.pixels[name])
     frames.gains.update(exposure_gains(looks))
     for _, seen in frames.walk(part, "fusing background"):
         volume.add(seen)
@@ -154,7 +154,7 @@ def take_survey(workspace: Workspace, trajectory: Trajectory) -> Survey:
     return Survey(names, depth, max(sigma, LEAST_SIGMA * depth), max(ratio, LEAST_SIGMA))
 
 
-def _looks(picture: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def looks_at_points(picture: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the sparse points a frame sees (K,) int32, and their colours there (K, 3) uint8."""
     import cv2
 
