@@ -10,7 +10,7 @@ from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.transforms import Rigid3
 
-LONGEST = 4.0  # a tangent is at most so many times as long as a pixel is wide there: grazing surfaces have few points
+LONGEST = 8.0  # a tangent is at most so many pixel widths long: what is seen flatter than that is cut
 
 
 def grid_splats(
