@@ -1,4 +1,4 @@
-"""Surface splats: exact where they must be, normalised, hidden by what is before them; and pictures laid over each other."""
+"""Surface splats: exact, normalised, hidden by what is before them; and pictures laid over each other."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,8 @@ def test_a_frame_drawn_from_its_own_place_is_the_frame():
     seen = splat(grid_splats(wall(depth), picture, HERE, CAMERA), HERE, CAMERA)
     np.testing.assert_array_equal(seen.picture(), picture)
     np.testing.assert_allclose(seen.depth, 2.0, rtol=1e-6)
-    assert (seen.alpha == 1).all() and (seen.provenance == 0).all()
+    assert (seen.alpha == 1).all()
+    assert (seen.provenance == 0).all()
 
 
 def test_a_wall_moves_by_the_parallax():
@@ -103,12 +104,15 @@ def test_points_behind_the_camera_and_without_numbers_are_left_out():
     points = np.array([[0, 0, -1.0], [np.nan, 0, 1], [0, 0, np.inf], [0, 0, 0]])
     tangents = np.broadcast_to(np.array([[0.1, 0, 0], [0, 0.1, 0]]), (4, 2, 3))
     seen = splat(Splats(points, tangents, np.full((4, 3), 9.0), np.zeros(4), np.ones(4)), HERE, CAMERA)
-    assert (seen.alpha == 0).all() and (seen.provenance == NOTHING).all() and (seen.depth == 0).all()
+    assert (seen.alpha == 0).all()
+    assert (seen.provenance == NOTHING).all()
+    assert (seen.depth == 0).all()
 
 
 def test_nothing_gives_an_empty_picture():
     seen = splat(Splats.concatenate([]), HERE, CAMERA)
-    assert seen.alpha.max() == 0 and (seen.picture((1, 2, 3)) == [1, 2, 3]).all()
+    assert seen.alpha.max() == 0
+    assert (seen.picture((1, 2, 3)) == [1, 2, 3]).all()
 
 
 def test_a_cloud_with_normals_closes_too():
@@ -154,13 +158,16 @@ def test_over_by_hand():
     mixed = over(flat(100, 0.25, 1, 0), flat(200, 0.5, 2, 3))
     assert mixed.alpha[0, 0] == 0.625
     np.testing.assert_allclose(mixed.color[0, 0], (0.25 * 100 + 0.375 * 200) / 0.625)
-    assert mixed.provenance[0, 0] == 3 and mixed.depth[0, 0] == 2
+    assert mixed.provenance[0, 0] == 3
+    assert mixed.depth[0, 0] == 2
 
 
 @pytest.mark.parametrize("pair", [(NONE, flat(7, 1, 2)), (flat(7, 1, 2), NONE)])
 def test_nothing_over_something_is_something(pair):
     result = over(*pair)
-    assert result.color[0, 0, 0] == 7 and result.alpha[0, 0] == 1 and result.provenance[0, 0] == 0
+    assert result.color[0, 0, 0] == 7
+    assert result.alpha[0, 0] == 1
+    assert result.provenance[0, 0] == 0
 
 
 def test_a_less_trusted_source_hides_only_what_it_is_clearly_before():
@@ -176,4 +183,5 @@ def test_chosen_and_without():
     yes, no = flat(1, 1, 1), flat(2, 1, 1)
     assert chosen(np.array([[True]]), yes, no).color[0, 0, 0] == 1
     gone = without(yes, np.array([[True]]))
-    assert gone.alpha[0, 0] == 0 and gone.provenance[0, 0] == NOTHING
+    assert gone.alpha[0, 0] == 0
+    assert gone.provenance[0, 0] == NOTHING

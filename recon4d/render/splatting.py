@@ -83,7 +83,8 @@ def splat(splats: Splats, cam_from_world: Rigid3, camera: Camera, tolerance: flo
     Points behind the camera or without finite coordinates are left out. One thread: frames are rendered side by side.
     """
     height, width = camera.shape
-    in_cam = np.ascontiguousarray(cam_from_world @ splats.points, dtype=np.float32)
+    with np.errstate(invalid="ignore"):  # of points that are not finite
+        in_cam = np.ascontiguousarray(cam_from_world @ splats.points, dtype=np.float32)
     turn = cam_from_world.rotation.astype(np.float32)
     nearest = np.full((height, width), np.inf, dtype=np.float32)
     sums = np.zeros((height, width, 5), dtype=np.float32)  # weight, weight * z, weight * colour
