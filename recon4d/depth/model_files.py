@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from recon4d.depth.devices import DEPTH, Asker
 from recon4d.errors import InputError, first_line
 
 # The owner and name of a repository as the hub allows them, and a revision.
@@ -41,26 +42,27 @@ class ModelFiles:
         return self.identity if "@" in self.identity else self.name
 
 
-def find_model(text: str, wanted: Wanted) -> ModelFiles:
+def find_model(text: str, wanted: Wanted, asker: Asker = DEPTH) -> ModelFiles:
     """Find a model here, in the hub's cache on this machine, or on the hub, in this order.
 
     Args:
         text: path of a folder or file, or ``ID[@REVISION]`` of the hub.
         wanted: others are not downloaded and do not count for the identity.
+        asker: who is named in messages, here and below.
 
     Raises:
         InputError: there is no such model, or it lacks what is needed.
     """
-    check_model(text)
+    check_model(text, asker)
     path = Path(text).expanduser()
     if path.exists():
-        return ModelFiles(path.name, path, _content(path, wanted))
+        return ModelFiles(path.name, path, _content(path, wanted, asker))
     name, revision = HUB_ID.fullmatch(text).groups()
-    folder = _from_hub(name, revision, wanted)
+    folder = _from_hub(name, revision, wanted, asker)
     return ModelFiles(name, folder, f"{name}@{folder.name}")
 
 
-def identity_of(text: str, wanted: Wanted, before: str | None) -> str:
+def identity_of(text: str, wanted: Wanted, before: str | None, asker: Asker = DEPTH) -> str:
     """The identity of a model; ``before`` is that of the one of this name that made a finished result.
 
     Where the model lies neither here nor in the cache, ``before`` counts: nothing is downloaded only to find out that
@@ -68,21 +70,23 @@ def identity_of(text: str, wanted: Wanted, before: str | None) -> str:
     """
     match = HUB_ID.fullmatch(text)
     away = not Path(text).expanduser().exists() and match is not None and _cached(*match.groups(), wanted) is None
-    return before if away and before is not None else find_model(text, wanted).identity
+    return before if away and before is not None else find_model(text, wanted, asker).identity
 
 
-def check_model(text: str) -> None:
+def check_model(text: str, asker: Asker = DEPTH) -> None:
     """Refuse what is neither here nor can be the id of a model on the hub. Raises InputError."""
     if Path(text).expanduser().exists():
         return
     found = HUB_ID.fullmatch(text)
     if found is None or "--" in found[1] or ".." in text or found[1].endswith(".git"):
-        raise InputError(f"depth: the model {text} was not found: correct the path, or give the id of one on the hub")
+        raise InputError(
+            f"{asker.stage}: the model {text} was not found: correct the path, or give the id of one on the hub"
+        )
     owner, _, rest = found[1].partition("/")
     if found[2] is None and Path(owner).is_dir():
         raise InputError(
-            f"depth: the folder {owner} here has no {rest}: correct the path of the model, or write {text}@main for "
-            "the one that is called so on the hub"
+            f"{asker.stage}: the folder {owner} here has no {rest}: correct the path of the model, or write "
+            f"{text}@main for the one that is called so on the hub"
         )
 
 
@@ -109,7 +113,7 @@ def _has_all_shards(names: Sequence[str]) -> bool:
     return all(sum(other.groups() == end.groups() for other in ends) == int(end[2]) for end in ends)
 
 
-def _from_hub(name: str, revision: str | None, wanted: Wanted) -> Path:
+def _from_hub(name: str, revision: str | None, wanted: Wanted, asker: Asker) -> Path:
     """The folder of a repository in the hub's cache, downloaded where it is not there as a whole."""
     import huggingface_hub
 
@@ -124,12 +128,13 @@ def _from_hub(name: str, revision: str | None, wanted: Wanted) -> Path:
             return Path(huggingface_hub.snapshot_download(**where, allow_patterns=[*files, *TERMS]))
     except Exception as error:  # of the hub, of the network, of the disk: all mean that the model cannot be had
         raise InputError(
-            f"depth: the model {name} is no folder here, not as a whole in the cache of this machine, and cannot be "
-            f"downloaded ({first_line(error)}): correct --depth.model, or give the path of a folder with its files"
+            f"{asker.stage}: the model {name} is no folder here, not as a whole in the cache of this machine, and "
+            f"cannot be downloaded ({first_line(error)}): correct {asker.flag('model')}, or give the path of a folder "
+            "with its files"
         ) from error
     raise InputError(
-        f"depth: the model {name} on the hub has no {' or '.join(lacking[0])}, and weights in other formats, which can "
-        "run code, are not read: choose another model or revision"
+        f"{asker.stage}: the model {name} on the hub has no {' or '.join(lacking[0])}, and weights in other formats, "
+        "which can run code, are not read: choose another model or revision"
     )
 
 
@@ -166,11 +171,11 @@ def _names_in(folder: Path, wanted: Wanted) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in found)
 
 
-def _content(path: Path, wanted: Wanted) -> str:
+def _content(path: Path, wanted: Wanted, asker: Asker) -> str:
     files = [path] if path.is_file() else [path / name for name in _chosen(_names_in(path, wanted), wanted)[0]]
     if not files:
         usual = ", ".join(group[0] for group in wanted.needed)
-        raise InputError(f"depth: the folder {path} holds none of {usual}: give the folder of a model")
+        raise InputError(f"{asker.stage}: the folder {path} holds none of {usual}: give the folder of a model")
     stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     return _hash(path, stamps)
 
