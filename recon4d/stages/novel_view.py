@@ -15,6 +15,7 @@ import numpy as np
 
 from recon4d.errors import WorkspaceError
 from recon4d.fill.composite import laid_over
+from recon4d.geometry.point_squares import local_spacing
 from recon4d.render.splatting import Rendered, Splats, splat
 from recon4d.render.surface_splats import cloud_splats, grid_splats
 from recon4d.scene.camera import Camera
@@ -29,7 +30,6 @@ SHARPNESS = 4.0  # power of closeness with which frames are mixed: twice as far 
 LEAST_WEIGHT = 1e-3
 ASIDE = 0.5  # turning the camera away by a radian is as bad as moving it by so many focus distances
 STEP_DEG = 75.0  # frames that look more than so many degrees elsewhere have nothing to say
-STATIC_WEIGHT = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class NovelViews:
             raise WorkspaceError("render: every frame is left out: nothing is there to draw from")
         self.focus = focus_distance(workspace, self.scene)
         self.gains = clip_gains(workspace)
-        spacing = float(workspace.need("fuse", "render").summary["voxel_size"])
-        self._background = cloud_splats(self.scene.static, spacing) if background and len(self.scene.static) else None
+        cloud = self.scene.static
+        self._background = cloud_splats(cloud, local_spacing(cloud.points)) if background and len(cloud) else None
         self._kept: OrderedDict[tuple[str, str], Splats] = OrderedDict()
         self._lock = Lock()
 
