@@ -106,7 +106,7 @@ def _water(picture: np.ndarray, depth: np.ndarray, sky: np.ndarray) -> tuple[np.
     blur = max(3, int(0.03 * max(height, width)) | 1)
     smooth = cv2.GaussianBlur(picture, (0, 0), blur / 3).astype(np.float32)
     red, green, blue = np.moveaxis(smooth, -1, 0)
-    bluish = np.maximum(blue, green) - red  # above 0: the colours of water and of the sky in it
+    bluish = blue - red - np.maximum(green - blue, 0)  # above 0: the colours of the sky, and of water that shows it
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     across, down = (np.abs(cv2.Sobel(grey, cv2.CV_32F, *a, scale=0.125)) for a in ((1, 0), (0, 1)))
     across, down = (cv2.blur(grid, (blur, blur)) for grid in (across, down))
@@ -127,14 +127,13 @@ def _water(picture: np.ndarray, depth: np.ndarray, sky: np.ndarray) -> tuple[np.
     mask = np.isin(labels, large)
     # What stands in the water is found on the picture itself: the blur above has taken its rim for water.
     fine = cv2.GaussianBlur(picture, (0, 0), 1.0).astype(np.float32)
-    own = np.maximum(fine[..., 2], fine[..., 1]) - fine[..., 0] > 0.4 * np.median(bluish[mask])
+    own = fine[..., 2] - fine[..., 0] > 0.4 * np.median(bluish[mask])
     mask &= cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
-    streaks = float(np.clip((np.median(lying[mask]) - 0.9) / 0.8, 0, 1))
-    color = float(np.clip(np.median(bluish[mask]) / 40, 0, 1))
-    confidence = 0.25 + 0.3 * streaks + 0.25 * color + (0.15 if sky.any() else 0.0)
-    reason = (
-        f"level, bluish ({np.median(bluish[mask]):.0f} of 255) and streaked sideways ({np.median(lying[mask]):.1f})"
-    )
+    lies, shade = float(np.median(lying[mask])), float(np.median(bluish[mask]))
+    # Asphalt and grey carpets are level and bluish too (by 25 of 255, edges 1.3 to 1): only both signs together count.
+    streaks, color = np.clip(lies - 1, 0, 1), np.clip((shade - 10) / 40, 0, 1)
+    confidence = 0.2 + 0.65 * float(np.sqrt(streaks * color)) + (0.1 if sky.any() else 0.0)
+    reason = f"level, bluish (by {shade:.0f} of 255), streaked sideways (edges lie to stand as {lies:.1f} to 1)"
     return mask, round(confidence, 2), reason
 
 

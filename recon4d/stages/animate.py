@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recon4d.scene.depth import DepthMap, SceneDepth
 
 UNIT, VERSION = "animate", 1
-SURE = 0.5  # of a region that was found by itself, to be moved
+SURE = 0.6  # of a region that was found by itself, to be moved
 CUT_RATIO, CUT_ANGLE_DEG = 1.1, 3.0  # where the surface of a photograph is cut
 SIGMA = 0.1  # of depth that nobody could check, relative
 PHOTOGRAPH, SURFACE, FLOW, CHOSEN, LOOP = "photograph.png", "surface.npz", "motion.flo", "chosen.png", "loop.mp4"
