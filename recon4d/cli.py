@@ -19,6 +19,7 @@ import tyro
 
 from recon4d import pipeline
 from recon4d._version import __version__
+from recon4d.cli_novel import VERBS, run_scene_verb
 from recon4d.cli_parsing import default, joined, parse, peek, required, several_valued, without_inner_prefixes
 from recon4d.errors import OptionsError, Recon4dError
 from recon4d.progress import for_stream
@@ -32,6 +33,8 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d STAGE SCENE              one stage with its options: {", ".join(pipeline.BUILT)}
   recon4d info SCENE               what is done, with the key numbers
   recon4d view SCENE               look around in all results in a browser, on this machine
+  recon4d render SCENE             a video from a camera that was not there: --path orbit|dolly|spiral|line|circle|FILE
+  recon4d layers SCENE             what each frame sees, and what lies behind it
   recon4d report SCENE             report.html, to look at, and report.json, made anew
   recon4d check SCENE              quality gates for scripts: exit code 0 when all hold, 3 when one does not
   recon4d evaluate SCENE           scores against ground truth
@@ -136,9 +139,11 @@ def _dispatch(arguments: list[str]) -> int:
     }
     if verb in verbs:
         return verbs[verb](rest)
+    if verb in VERBS:
+        return run_scene_verb(verb, rest)
     if verb in pipeline.BUILT:
         return _stage(verb, rest)
-    known = [*verbs, *pipeline.BUILT]
+    known = [*verbs, *VERBS, *pipeline.BUILT]
     raise OptionsError(f"there is no verb '{verb}'; known are {', '.join(known)}")
 
 

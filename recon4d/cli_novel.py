@@ -28,7 +28,10 @@ class SceneVerb:
     about: str
 
 
-VERBS: dict[str, SceneVerb] = {}
+VERBS: dict[str, SceneVerb] = {
+    "layers": SceneVerb("layers", "LayersOptions", "Layered depth images: what each frame sees, and what lies behind."),
+    "render": SceneVerb("render", "RenderOptions", "A video of the scene from a camera that was not there."),
+}
 
 
 def run_scene_verb(verb: str, arguments: list[str]) -> int:

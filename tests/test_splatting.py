@@ -175,8 +175,8 @@ def test_a_less_trusted_source_hides_only_what_it_is_clearly_before():
     assert laid_over([trusted, flat(90, 1, 1.0)]).color[0, 0, 0] == 90
     assert laid_over([trusted, flat(90, 1, 1.97)]).color[0, 0, 0] == 10  # within the tolerance: the same surface
     assert laid_over([trusted, flat(90, 0.3, 1.0)]).color[0, 0, 0] == 10  # hardly there
-    assert laid_over([trusted, flat(90, 1, 1.0)], in_front=np.inf).color[0, 0, 0] == 10  # may only fill holes
-    assert laid_over([NONE, flat(90, 1, 1.0)], in_front=np.inf).color[0, 0, 0] == 90
+    assert laid_over([trusted, flat(90, 1, 1.0)], in_front=None).color[0, 0, 0] == 10  # may only fill holes
+    assert laid_over([NONE, flat(90, 1, 1.0)], in_front=None).color[0, 0, 0] == 90
 
 
 def test_chosen_and_without():

@@ -29,14 +29,17 @@ def over(front: Rendered, back: Rendered) -> Rendered:
     )
 
 
-def laid_over(sources: Sequence[Rendered], in_front: float = IN_FRONT) -> Rendered:
+def laid_over(sources: Sequence[Rendered], in_front: float | None = IN_FRONT) -> Rendered:
     """Sources in the order of trust. A later one shows in holes, and where it is solid and clearly nearer.
 
     Args:
-        in_front: relative; infinite where later sources may only fill holes.
+        in_front: relative; None where later sources may only fill holes.
     """
     result = sources[0]
     for other in sources[1:]:
+        if in_front is None:
+            result = over(result, other)
+            continue
         hides = (other.alpha >= SOLID) & (result.depth > 0) & (other.depth * (1 + in_front) < result.depth)
         front, back = chosen(hides, other, result), chosen(hides, result, other)
         result = over(front, back)

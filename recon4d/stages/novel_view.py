@@ -22,7 +22,9 @@ from recon4d.scene.camera import Camera
 from recon4d.scene.layered import LayeredDepth
 from recon4d.scene.scene4d import Scene4D
 from recon4d.scene.transforms import Rigid3
-from recon4d.stages.fuse_static import looks_at_points, not_static
+from recon4d.stages.fuse_static import looks_at_points
+from recon4d.stages.layers import RIM
+from recon4d.stages.working_pictures import no_part_of_background
 from recon4d.workspace import Workspace
 
 KEPT_FRAMES = 24  # whose splats stay in memory: 14 MB each at 640x480
@@ -98,7 +100,7 @@ class NovelViews:
         result = laid_over(sources)
         if self._layers is not None:
             filled = splat(self._splats("layers", name, self._make_layers), cam_from_world, camera)
-            result = laid_over([result, filled], in_front=np.inf)
+            result = laid_over([result, filled], in_front=None)
         return result
 
     # -- sources ---------------------------------------------------------------------------------------------------
@@ -154,7 +156,9 @@ class NovelViews:
         from recon4d.geometry.meshing import well_joined
 
         mesh, view = self.workspace.depth_mesh(name), self.trajectory[name]
-        still = well_joined(mesh) & ~not_static(self.workspace, name, mesh.surface.depth.shape)
+        still, left_out = well_joined(mesh), no_part_of_background(self.workspace, name, RIM)
+        if left_out is not None:  # what moves has blurred edges: they would stay behind as a ghost
+            still = still & ~left_out
         return grid_splats(mesh, self.workspace.picture(name), view.cam_from_world, view.camera, still)
 
     def _make_moving(self, name: str) -> Splats:
