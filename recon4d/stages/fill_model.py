@@ -176,11 +176,10 @@ def _kind(content: dict[str, object], model: str) -> str:
 
     told = content.get("_class_name")
     kind = ALSO.get(told, told) if isinstance(told, str) else None
-    there = [name for name in RECIPES if hasattr(diffusers, name)]
-    if kind not in there:
+    if kind not in RECIPES or not hasattr(diffusers, kind):
         raise InputError(
-            f"fill: the model {model} is a pipeline of the class {told}, and those that can paint here are "
-            f"{', '.join(sorted(there))}: choose a model of one of them"
+            f"fill: the model {model} is a pipeline of the class {told}, and those that can paint here, as far as the "
+            f"installed diffusers has them, are {', '.join(sorted(RECIPES))}: choose a model of one of them"
         )
     return kind
 
