@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recon4d.errors import OptionsError
-from recon4d.fill.stereo_pair import anaglyph, half_side_by_side, side_by_side, stereo_pair
+from recon4d.fill.path_base import CameraPath
+from recon4d.fill.stereo_pair import anaglyph, half_side_by_side, side_by_side, stereo_pair, stereo_paths
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
@@ -33,6 +34,19 @@ def test_the_left_eye_is_left():
     for bad in ((0.0, None), (6.0, -1.0), (np.nan, None)):
         with pytest.raises(OptionsError, match="above 0"):
             stereo_pair(QUARTER, CAMERA, *bad)
+
+
+def test_paths_of_the_eyes_are_the_pairs_of_its_pictures():
+    poses = Rigid3(np.stack([QUARTER.rotation] * 3), np.arange(9.0).reshape(3, 3))
+    path = CameraPath(poses, (CAMERA, CAMERA, CAMERA.resized(128, 96)), np.arange(3.0))
+    depths = path.depth_of(poses.translation + np.array([[2.0], [6.0], [7.0]]) * poses.rotation[:, :, 2])
+    np.testing.assert_allclose(depths, [2, 6, 7])
+    eyes = stereo_paths(path, depths)
+    for i in range(3):
+        pair = stereo_pair(poses[i], path.cameras[i], depths[i], baseline=6.0 / 30)
+        np.testing.assert_allclose(eyes[0].world_from_cam[i].matrix, pair.world_from_left.matrix, atol=1e-12)
+        np.testing.assert_allclose(eyes[1].world_from_cam[i].matrix, pair.world_from_right.matrix, atol=1e-12)
+        assert (eyes[0].cameras[i], eyes[1].cameras[i]) == (pair.left, pair.right)
 
 
 def test_equal_greys_stay_and_come_back_to_the_byte():

@@ -37,6 +37,10 @@ class CameraPath:
         """(N, 3) camera centres, world frame."""
         return self.world_from_cam.translation
 
+    def depth_of(self, points: np.ndarray) -> np.ndarray:
+        """(N,) z of points (N, 3), world frame, each before the camera of its own picture, scene units."""
+        return np.einsum("ni,ni->n", points - self.centres, self.world_from_cam.rotation[:, :, 2])
+
 
 @dataclass(frozen=True)
 class PathBase:
@@ -66,7 +70,7 @@ class PathBase:
 def path_base(
     trajectory: Trajectory,
     times: np.ndarray,
-    focus_depth: float,
+    focus_depth: float | np.ndarray,
     reference: int | None = None,
     up: np.ndarray | None = None,
     steady: float = 0.0,
@@ -75,7 +79,7 @@ def path_base(
 
     Args:
         times: positions in the clip's frames, see `clip_times`.
-        focus_depth: z of what is looked at, scene units, see `central_depth`.
+        focus_depth: z of what is looked at, scene units, one or (N,), see `central_depth`.
         reference: the frame whose camera the path leaves; None: the recorded camera of each moment.
         up: (3,) world frame; None: the mean upward axis of the cameras.
         steady: frames (sigma of a Gaussian) over which the recorded camera's shake is evened out; 0 keeps it.
@@ -87,8 +91,9 @@ def path_base(
     times = np.asarray(times, dtype=np.float64)
     if reference is not None and not 0 <= reference < count:
         raise OptionsError(f"camera path: reference frame {reference} is not one of the clip's, 0 to {count - 1} are")
-    if not (np.isfinite(focus_depth) and focus_depth > 0):
-        raise OptionsError(f"camera path: the focus distance is {focus_depth}, a number above 0 is needed")
+    focus_depth = np.broadcast_to(np.asarray(focus_depth, dtype=np.float64), len(times))
+    if not (np.isfinite(focus_depth) & (focus_depth > 0)).all():
+        raise OptionsError(f"camera path: a focus distance is {focus_depth.min()}, numbers above 0 are needed")
     course = steadied(recorded, steady)
     moments = times if reference is None else np.full(len(times), float(reference))
     nearest = np.clip(np.round(moments), 0, count - 1).astype(int)
@@ -100,7 +105,7 @@ def path_base(
         world_from_cam=poses_between(np.arange(count), course, moments),
         cameras=tuple(trajectory.cameras[i] for i in nearest),
         times=times,
-        focus_depth=np.full(len(times), float(focus_depth)),
+        focus_depth=focus_depth,
         up=up / np.linalg.norm(up),
         recorded=recorded,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recon4d.errors import OptionsError
+from recon4d.fill.path_base import CameraPath
 from recon4d.scene.camera import Camera
 from recon4d.scene.transforms import Rigid3
 
@@ -71,6 +72,31 @@ def stereo_pair(
         replace(camera, cx=camera.cx + shift),
         baseline,
     )
+
+
+def stereo_paths(
+    path: CameraPath, focus_depth: float | np.ndarray, baseline: float | None = None
+) -> tuple[CameraPath, CameraPath]:
+    """The paths of the left and the right eye, see `stereo_pair`.
+
+    Args:
+        focus_depth: one or (N,): a path that comes nearer to its focus takes the screen along, see
+            `CameraPath.depth_of`.
+        baseline: scene units, the same all the way; None: 1/30 of the median of ``focus_depth``.
+    """
+    depths = np.broadcast_to(np.asarray(focus_depth, dtype=np.float64), len(path))
+    baseline = BASELINE * float(np.median(depths)) if baseline is None else baseline
+    pairs = [
+        stereo_pair(path.world_from_cam[i], camera, float(depths[i]), baseline) for i, camera in enumerate(path.cameras)
+    ]
+    return (
+        CameraPath(_stacked([p.world_from_left for p in pairs]), tuple(p.left for p in pairs), path.times),
+        CameraPath(_stacked([p.world_from_right for p in pairs]), tuple(p.right for p in pairs), path.times),
+    )
+
+
+def _stacked(poses: list[Rigid3]) -> Rigid3:
+    return Rigid3(np.stack([p.rotation for p in poses]), np.stack([p.translation for p in poses]))
 
 
 def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
