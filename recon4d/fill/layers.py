@@ -27,7 +27,7 @@ Filler = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 BEHIND = np.float32(1.01)  # what is filled lies at least so much further than what hides it
 RADIUS_PX = 5  # of Telea's inpainting
-TELEA_PX = 12  # from the rim of a hole; further inside colours are coarse
+TELEA_PX = 8  # from the rim of a hole; further inside colours are coarse
 COVERED = 0.5  # share of a pixel that another frame has to cover
 SKY_SHARE = 0.01  # of the picture: a larger region without depth is sky, a smaller one a gap
 SKY_DEPTH = 4.0  # so many times as far as the farthest surface of the frame sky is put
@@ -158,30 +158,35 @@ class _World:
         self.color = np.where(self.context[..., None], canvas.color, np.uint8(0))
         self.provenance = np.where(self.own, canvas.provenance, np.uint8(Provenance.COMPLETED))
         self.open = ~self.own
-        self._take(self.open & (found.depth >= bound) & (found.depth > 0))
+        found.depth[self.open & (found.depth < bound)] = 0
+        self._take(self.open & (found.depth > 0))
 
     @property
     def open_share(self) -> float:
         """Of the canvas, what has no colour yet."""
         return float(self.open.mean())
 
-    def _take(self, given: np.ndarray) -> None:
-        self.found.depth[self.open & ~given] = 0
-        self.color[given] = self.found.color[given]
-        self.provenance[given] = Provenance.OTHER_FRAME
-        self.context |= given
-        self.open &= ~given
+    def _take(self, given: np.ndarray, place: tuple[slice, slice] = (slice(None), slice(None))) -> None:
+        """What was found in the pixels of ``given``, of a part of the canvas, belongs to the world."""
+        self.color[place][given] = self.found.color[place][given]
+        self.provenance[place][given] = Provenance.OTHER_FRAME
+        self.context[place][given] = True
+        self.open[place][given] = False
 
     def ask_frames(self, donors: Sequence[tuple[Donor, np.ndarray]], target: Target) -> None:
         """Take the first surface not nearer than the bound, from the first donor that shows one."""
         for donor, gain in donors:
             if not self.open.any():
                 return
-            shown = seen_by(donor, target, self.open, self.bound)
-            given = self.open & (shown.alpha >= COVERED) & (shown.depth >= self.bound) & (shown.depth > 0)
-            self.found.depth[given] = shown.depth[given]
-            self.found.color[given] = np.clip(np.round(shown.color[given] * gain), 0, 255).astype(np.uint8)
-            self._take(given)
+            seen = seen_by(donor, target, self.open, self.bound)
+            if seen is None:
+                continue
+            place, shown = seen
+            bound, is_open = self.bound[place], self.open[place]
+            given = is_open & (shown.alpha >= COVERED) & (shown.depth >= bound) & (shown.depth > 0)
+            self.found.depth[place][given] = shown.depth[given]
+            self.found.color[place][given] = np.clip(np.round(shown.color[given] * gain), 0, 255).astype(np.uint8)
+            self._take(given, place)
 
     def ask_filler(self, filler: Filler) -> None:
         """Colours by a generative model; it does not see what is mixed with nearer things."""
@@ -286,6 +291,18 @@ def _nearest(known: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _coarse_colors(color: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: smooth colours everywhere."""
-    smooth = [push_pull(color[..., channel], known) for channel in range(3)]
-    return np.clip(np.round(np.stack(smooth, axis=-1)), 0, 255).astype(np.uint8)
+    """(H, W, 3) uint8: smooth colours everywhere, from means over 4x4 pixels."""
+    import cv2
+
+    height, width = known.shape
+    rows, columns = -(-height // 4), -(-width // 4)
+    share = known.astype(np.float32)
+    pad = ((0, 4 * rows - height), (0, 4 * columns - width))
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.pad(values * share, pad).reshape(rows, 4, columns, 4).sum(axis=(1, 3))
+
+    weight = total(np.float32(1))
+    coarse = [push_pull(total(color[..., c]) / np.maximum(weight, 1), weight > 0) for c in range(3)]
+    wide = cv2.resize(np.stack(coarse, axis=-1), (4 * columns, 4 * rows), interpolation=cv2.INTER_LINEAR)
+    return np.clip(np.round(wide[:height, :width]), 0, 255).astype(np.uint8)

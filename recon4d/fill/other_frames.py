@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -18,6 +18,7 @@ from recon4d.scene.transforms import Rigid3
 
 WORST = 0.02  # a donor whose surface lies further off than this where both see it (median, relative) gives nothing
 ENOUGH = 200  # pixels that both see, or nothing is known about the donor
+COMPARED = 20_000  # pixels of them at most
 GAIN = 1.6  # exposures further apart than this are not brought together
 SAME = 0.05  # relative depth within which two frames see the same surface, to compare their colours
 KEYFRAMES = 32  # donors are chosen among so many evenly spread frames, so that neighbours share them
@@ -126,33 +127,47 @@ def agreement(donor: Donor, target: Target) -> Agreement:
 
     A donor's nearest point in each pixel of the target is compared, of surfaces that face the target.
     """
-    found = np.full(target.camera.shape, -1, dtype=np.int64)
+    found = np.full(target.camera.shape, -1, dtype=np.int32)
     _nearest_points(*_geometry(donor, target), found)
-    both = (found >= 0) & (target.depth > 0)
-    if both.sum() < ENOUGH:
+    both = np.flatnonzero((found >= 0) & (target.depth > 0))
+    if len(both) < ENOUGH:
         return Agreement(np.inf, np.ones(3, dtype=np.float32))
-    rows, z = found[both], target.depth[both]
+    both = both[:: -(-len(both) // COMPARED)]
+    rows, z, color = found.ravel()[both], target.depth.ravel()[both], target.color.reshape(-1, 3)[both]
     turn, shift = target.cam_from_world.rotation[2], target.cam_from_world.translation[2]
     off = np.abs(donor.splats.points[rows] @ turn + shift - z) / z
     same = off < SAME
     gain = np.ones(3)
     if same.sum() >= ENOUGH:
-        ratio = (target.color[both][same] + 1.0) / (donor.splats.colors[rows[same]] + 1.0)
+        ratio = (color[same] + 1.0) / (donor.splats.colors[rows[same]] + 1.0)
         gain = np.median(ratio, axis=0)
     return Agreement(float(np.median(off)), np.clip(gain, 1 / GAIN, GAIN).astype(np.float32))
 
 
-def seen_by(donor: Donor, target: Target, wanted: np.ndarray, nearest: np.ndarray) -> Rendered:
+def seen_by(
+    donor: Donor, target: Target, wanted: np.ndarray, nearest: np.ndarray
+) -> tuple[tuple[slice, slice], Rendered] | None:
     """A donor's surfaces in the pixels that are wanted: of each the first one not nearer than a bound.
 
     Args:
         wanted: (H, W) bool.
         nearest: (H, W) float32 z, scene units.
+
+    Returns:
+        The part of the picture, rows and columns, in which there is anything, and that part; None for nothing at all.
     """
     keep = np.zeros(len(donor.splats), dtype=np.bool_)
     near = grown(wanted, REACH_PX)  # points beside the mask reach into it
-    _select(*_geometry(donor, target), near, np.ascontiguousarray(nearest, dtype=np.float32), keep)
-    return splat(donor.splats[keep], target.cam_from_world, target.camera)
+    box = np.array([*target.camera.shape, -1, -1])
+    _select(*_geometry(donor, target), near, np.ascontiguousarray(nearest, dtype=np.float32), keep, box)
+    if box[2] < 0:
+        return None
+    (top, left), (bottom, right) = np.maximum(box[:2] - REACH_PX, 0), box[2:] + REACH_PX + 1
+    height, width = np.minimum([bottom, right], target.camera.shape) - [top, left]
+    whole = target.camera
+    part = replace(whole, width=int(width), height=int(height), cx=whole.cx - left, cy=whole.cy - top)
+    place = (slice(int(top), int(top + height)), slice(int(left), int(left + width)))
+    return place, splat(donor.splats[keep], target.cam_from_world, part)
 
 
 def _geometry(donor: Donor, target: Target) -> tuple[np.ndarray, ...]:
@@ -194,8 +209,11 @@ def _nearest_points(points, normals, matrix, centre, lens, found):
 
 
 @numba.njit(cache=True, nogil=True)
-def _select(points, normals, matrix, centre, lens, wanted, nearest, keep):
+def _select(points, normals, matrix, centre, lens, wanted, nearest, keep, box):
     height, width = wanted.shape
     for i in range(len(points)):
         row, column, z = _pixel(points[i], normals[i], matrix, centre, lens, height, width)
         keep[i] = row >= 0 and wanted[row, column] and z >= nearest[row, column]
+        if keep[i]:
+            box[0], box[1] = min(box[0], row), min(box[1], column)
+            box[2], box[3] = max(box[2], row), max(box[3], column)
