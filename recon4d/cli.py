@@ -19,7 +19,7 @@ import tyro
 
 from recon4d import pipeline
 from recon4d._version import __version__
-from recon4d.cli_novel import VERBS, run_scene_verb
+from recon4d.cli_novel import VERBS, run_animate_verb, run_scene_verb
 from recon4d.cli_parsing import default, joined, parse, peek, required, several_valued, without_inner_prefixes
 from recon4d.errors import OptionsError, Recon4dError
 from recon4d.progress import for_stream
@@ -35,6 +35,7 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d view SCENE               look around in all results in a browser, on this machine
   recon4d render SCENE             a video from a camera that was not there: --path orbit|dolly|spiral|line|circle|FILE
   recon4d layers SCENE             what each frame sees, and what lies behind it
+  recon4d animate PICTURE          a scene of one photograph whose water, clouds or smoke drift for ever
   recon4d report SCENE             report.html, to look at, and report.json, made anew
   recon4d check SCENE              quality gates for scripts: exit code 0 when all hold, 3 when one does not
   recon4d evaluate SCENE           scores against ground truth
@@ -136,6 +137,7 @@ def _dispatch(arguments: list[str]) -> int:
         "demo": _demo,
         "doctor": _doctor,
         "view": _view,
+        "animate": run_animate_verb,
     }
     if verb in verbs:
         return verbs[verb](rest)

@@ -34,6 +34,19 @@ VERBS: dict[str, SceneVerb] = {
 }
 
 
+def run_animate_verb(arguments: list[str]) -> int:
+    """Read the words after `recon4d animate` and run it."""
+    from recon4d.stages.animate import AnimateOptions, run_animate
+
+    words = arguments
+    if words and not words[0].startswith("-"):  # the photograph may stand first, as the input of run does
+        words = ["--picture", *words]
+    words = joined(words, several_valued("", AnimateOptions))
+    for line in run_animate(parse(AnimateOptions, words, "recon4d animate"), for_stream(sys.stdout)):
+        print(line)
+    return 0
+
+
 def run_scene_verb(verb: str, arguments: list[str]) -> int:
     """Read the words after a verb of the table and run it."""
     entry = VERBS[verb]
