@@ -111,6 +111,29 @@ def test_exporters_take_the_scene(made) -> None:
     assert any(name.startswith("ply/") for name in names)
 
 
+def test_after_an_export_nothing_counts_as_out_of_date(made) -> None:
+    from recon4d.pipeline import recorded_options, run_one, stale_units
+
+    workspace, options, _ = made
+    run_one(workspace, "export", ExportOptions(to=("tum",)))
+    assert stale_units(workspace) == {}
+    assert recorded_options(workspace).export.to == ("tum",)
+    text = (workspace.root / "options.toml").read_text(encoding="utf-8")
+    run_animate(options)
+    assert (workspace.root / "options.toml").read_text(encoding="utf-8") == text
+
+
+def test_run_does_not_take_the_scene_away(tmp_path: Path) -> None:
+    from recon4d.errors import PosesError
+    from recon4d.pipeline import run
+
+    options = with_mask(tmp_path, frames=3)
+    run_animate(options)
+    with pytest.raises(PosesError, match="only one frame"):
+        run(None, options.out)
+    assert len(Workspace(options.out).scene().names) == 3
+
+
 def test_nothing_is_made_twice_and_other_options_make_it_anew(made, tmp_path: Path) -> None:
     workspace, options, _ = made
     before = {unit: workspace.record(unit) for unit in ("animate", "poses", "fuse")}

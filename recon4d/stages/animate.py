@@ -81,7 +81,18 @@ def run_animate(options: AnimateOptions, progress: Progress | None = None) -> li
             workspace, UNIT, VERSION, options, (), lambda part: _work(options, part), progress, options.depth.model
         )
         write_units(workspace, options, progress)
+        _record_input(workspace, options)
     return _told(workspace, record)
+
+
+def _record_input(workspace: Workspace, options: AnimateOptions) -> None:
+    """Name the photograph in `options.toml` where nothing is named yet: verbs such as export ask for it."""
+    from recon4d.formats.options_toml import read_options_toml, write_options_toml
+
+    path, named = workspace.root / "options.toml", str(Path(options.picture).resolve())
+    tables = read_options_toml(path) if path.exists() else {}
+    if tables.get("input", {}).get("path") != named:
+        write_options_toml(path, tables | {"input": {"path": named}})
 
 
 def check_options(options: AnimateOptions) -> None:

@@ -25,6 +25,13 @@ MESH_STRIDE = 2  # of the background's mesh, pixels
 
 
 @dataclass(frozen=True)
+class OfLoop:
+    """Options of the units: none of the stages' own, which would be compared with those of a recording's line."""
+
+    made_by: str = UNIT
+
+
+@dataclass(frozen=True)
 class LoopScene:
     """A loop and where its frames stand in time."""
 
@@ -53,19 +60,18 @@ def write_units(workspace: Workspace, options: AnimateOptions, progress: Progres
         ("poses", (UNIT,), _poses),
         ("align", (UNIT, "poses"), _align),
         ("motion", (UNIT, "poses"), _motion),
-        ("mesh", ("align", "motion"), _mesh),
-        ("fuse", ("poses", "align", "motion", "mesh"), _fuse),
+        ("mesh", (UNIT, "align", "motion"), _mesh),
+        ("fuse", (UNIT, "poses", "align", "motion", "mesh"), _fuse),
     )
     for unit, reads, work in units:
         execute(
             workspace,
             unit,
             VERSION,
-            options,
+            OfLoop(),
             reads,
             lambda part, work=work: work(scene(), workspace, part),
             progress,
-            extra_key=UNIT,
         )
 
 
