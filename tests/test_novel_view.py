@@ -5,6 +5,7 @@ import pytest
 from fabricated import STILL, fabricate, is_ball, render
 
 from recon4d.errors import WorkspaceError
+from recon4d.scene.scene_flow import SceneFlow
 from recon4d.scene.transforms import Rigid3
 from recon4d.stages.novel_view import Moment, NovelViews
 
@@ -64,8 +65,25 @@ def test_what_moves_is_drawn_at_its_own_time_only(moving_scene):
     assert len(wall) == 0 or np.median(wall) > 1.2 * np.median(render(view)[1][ball])
 
 
+def test_between_two_frames_what_moves_is_on_its_way_from_both(moving_scene, monkeypatch):
+    view = list(moving_scene.trajectory())[3]
+    views = NovelViews(moving_scene, background=False)
+    step = np.array([0.4, 0.0, 0.0], dtype=np.float32)
+    shape = (*view.camera.shape, 3)
+    flow = SceneFlow(np.broadcast_to(step, shape), np.broadcast_to(-step, shape))
+    monkeypatch.setattr(type(moving_scene), "scene_flow", lambda self, name: flow)
+    first, after = views._moving(Moment(3, 0.25))
+    own, other = views._moving(Moment(3, 0.0))[0], views._moving(Moment(4, 0.0))[0]
+    np.testing.assert_allclose(first.points, own.points + 0.25 * step, atol=1e-6)
+    np.testing.assert_allclose(after.points, other.points - 0.75 * step, atol=1e-6)
+    np.testing.assert_allclose([first.weight[0], after.weight[0]], [0.75, 0.25])
+    unknown = SceneFlow(np.full(shape, np.nan), np.full(shape, np.nan))
+    monkeypatch.setattr(type(moving_scene), "scene_flow", lambda self, name: unknown)
+    assert [len(part) for part in views._moving(Moment(3, 0.25))] == [0, 0]
+
+
 def test_a_camera_that_looks_away_sees_only_the_background(scene):
-    view = list(scene.trajectory())[0]
+    view = next(iter(scene.trajectory()))
     about = Rigid3(np.diag([-1.0, 1.0, -1.0]), np.zeros(3)) @ view.cam_from_world
     seen = NovelViews(scene, background=False).render(0, about, view.camera)
     assert seen.alpha.max() == 0
