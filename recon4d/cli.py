@@ -34,6 +34,7 @@ USAGE = f"""recon4d {__version__}: from an ordinary handheld video to a metric 4
   recon4d info SCENE               what is done, with the key numbers
   recon4d view SCENE               look around in all results in a browser, on this machine
   recon4d render SCENE             a video from a camera that was not there: --path orbit|dolly|spiral|line|circle|FILE
+  recon4d interpolate SCENE        moments between the frames, as a slower video and as a scene
   recon4d layers SCENE             what each frame sees, and what lies behind it
   recon4d animate PICTURE          a scene of one photograph whose water, clouds or smoke drift for ever
   recon4d report SCENE             report.html, to look at, and report.json, made anew

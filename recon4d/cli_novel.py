@@ -30,6 +30,7 @@ class SceneVerb:
 
 VERBS: dict[str, SceneVerb] = {
     "layers": SceneVerb("layers", "LayersOptions", "Layered depth images: what each frame sees, and what lies behind."),
+    "interpolate": SceneVerb("interpolate", "InterpolateOptions", "Moments between frames, as a video and as a scene."),
     "render": SceneVerb("render", "RenderOptions", "A video of the scene from a camera that was not there."),
 }
 

@@ -87,12 +87,12 @@ def test_the_recorded_trajectory_as_a_file_gives_the_recorded_cameras(scene, tmp
     trajectory = scene.trajectory()
     file = tmp_path / "way.tum"
     write_tum(file, trajectory.timestamps_s, trajectory.cam_from_world.inverse())
-    path, _ = chosen_path(scene, RenderOptions(path=str(file), coordinates="scene"))
+    path = chosen_path(scene, RenderOptions(path=str(file), coordinates="scene")).path
     np.testing.assert_allclose(path.centres, trajectory.centres, atol=0.03)  # five even pictures; uneven times
     np.testing.assert_allclose(path.centres[[0, -1]], trajectory.centres[[0, -1]], atol=1e-6)
     moved = scene.scene().delivered_from_scene().apply_to_pose(trajectory.cam_from_world)
     write_tum(file, trajectory.timestamps_s, moved.inverse())
-    same, _ = chosen_path(scene, RenderOptions(path=str(file)))
+    same = chosen_path(scene, RenderOptions(path=str(file))).path
     np.testing.assert_allclose(same.centres, path.centres, atol=1e-6)
 
 
@@ -107,11 +107,22 @@ def test_moments_by_hand(scene):
     )
 
 
+def test_a_line_goes_from_one_recorded_camera_to_another(scene):
+    names, centres = scene.trajectory().names, scene.trajectory().centres
+    options = RenderOptions(path="line", between=(names[1], names[4]), frames=7)
+    chosen = chosen_path(scene, options)
+    np.testing.assert_allclose(chosen.path.centres[[0, -1]], centres[[1, 4]], atol=1e-9)
+    with pytest.raises(OptionsError, match="--between nobody is no frame"):
+        chosen_path(scene, RenderOptions(path="line", between=(names[1], "nobody")))
+    with pytest.raises(OptionsError, match="--between belongs to --path line"):
+        chosen_path(scene, RenderOptions(between=(names[1], names[2])))
+
+
 def test_a_far_amplitude_is_shrunk_and_said(scene):
-    told = chosen_path(scene, RenderOptions(path="line", time="freeze", frames=8))[1]
+    told = chosen_path(scene, RenderOptions(path="line", time="freeze", frames=8)).told
     assert len(told) == 1
     assert "distance to what it looks at" in told[0]
-    assert chosen_path(scene, RenderOptions(path="line", time="freeze", frames=8, amplitude=0.5))[1] == []
+    assert chosen_path(scene, RenderOptions(path="line", time="freeze", frames=8, amplitude=0.5)).told == ()
 
 
 @pytest.mark.parametrize(

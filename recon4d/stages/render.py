@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from recon4d.errors import OptionsError
-from recon4d.fill.stereo_pair import anaglyph, half_side_by_side, side_by_side, stereo_pair
+from recon4d.fill.stereo_pair import anaglyph, half_side_by_side, side_by_side, stereo_paths
 from recon4d.progress import Progress
 from recon4d.stages.common import check_range, check_types
 from recon4d.stages.export_options import COMMAS
 from recon4d.workspace import Workspace
 
 if TYPE_CHECKING:
-    from recon4d.fill.path_base import CameraPath
     from recon4d.render.splatting import Rendered
     from recon4d.scene.camera import Camera
     from recon4d.scene.transforms import Rigid3
     from recon4d.stages.novel_video import Asides, Shown
+    from recon4d.stages.render_paths import Chosen
 
 FOLDER = "render"  # in the scene, where --out is not given
 LARGEST = 8192  # pixels of a side
@@ -59,6 +59,8 @@ class RenderOptions:
     offset: tuple[float, float, float] | None = None
     """follow goes beside the recorded camera: so far to the right, up and back, in metres where they are known, else
     scene units."""
+    between: tuple[str, str] | None = None
+    """line goes from the camera of one frame to that of another, by their names."""
     there_and_back: bool = False
     """The camera goes back the way it came, so that the video can be repeated without a jump."""
     coordinates: Literal["delivered", "scene"] = "delivered"
@@ -70,6 +72,9 @@ class RenderOptions:
     """So many recorded frames are drawn together."""
     stereo: Literal["none", "side-by-side", "half-side-by-side", "anaglyph"] = "none"
     """Pictures for two eyes: beside each other in full or half width, or for red-cyan glasses."""
+    baseline: float | None = None
+    """Distance of the two eyes, metres where they are known, else scene units; without it a thirtieth of the distance
+    to what is looked at."""
     save: tuple[Extra, ...] = field(default=(), metadata=COMMAS)
     """What is written beside the video: depth and alpha (videos), pictures (PNG with alpha, and npz with depth, alpha
     and provenance of each pixel)."""
@@ -89,6 +94,10 @@ def check_options(options: RenderOptions) -> None:
             check_range("", name, getattr(options, name), low=1)
     if options.amplitude is not None:
         check_range("", "amplitude", options.amplitude, low=0.0)
+    if options.baseline is not None:
+        check_range("", "baseline", options.baseline, above=0.0)
+    if options.stereo == "half-side-by-side" and (size := read_size(options.size)) and size[0] % 2:
+        raise OptionsError(f"render: --size is {options.size}, an even width is needed for half-side-by-side")
     if options.out is not None and options.out.suffix.lower() != ".mp4":
         raise OptionsError(f"render: --out is {options.out}, a name that ends in .mp4 is expected")
     read_size(options.size)
@@ -121,24 +130,25 @@ def run_verb(workspace: Workspace, options: RenderOptions, progress: Progress) -
         raise OptionsError(f"render: {out} is there already: choose another --out, or leave --no-overwrite out")
     if not out.parent.is_dir() and options.out is not None:
         raise OptionsError(f"render: the folder {out.parent} of --out is not there: make it, or choose another")
-    path, told = chosen_path(workspace, options)
-    for line in told:
+    chosen = chosen_path(workspace, options)
+    for line in chosen.told:
         progress.say(f"  {line}")
     out.parent.mkdir(exist_ok=True)
     asides = _asides(out, options, workspace)
-    write_novel_video(out, len(path), _maker(workspace, options, path), options.fps, asides, progress)
+    make = _maker(workspace, options, chosen)
+    write_novel_video(out, len(chosen.path), make, options.fps, asides, progress)
     written = [out, *(p for p in (asides.depth_video, asides.alpha_video, asides.pictures) if p is not None)]
     return [str(item) for item in written]
 
 
-def _maker(workspace: Workspace, options: RenderOptions, path: CameraPath) -> Callable[[int], Shown]:
+def _maker(workspace: Workspace, options: RenderOptions, chosen: Chosen) -> Callable[[int], Shown]:
     """What makes one picture of the video after the other; may be called from several threads."""
     from recon4d.fill.open_pixels import closed
     from recon4d.stages.layers import LayerMaker
     from recon4d.stages.novel_video import Shown
     from recon4d.stages.novel_view import NovelViews
 
-    complete = options.fill == "classical"
+    path, complete = chosen.path, options.fill == "classical"
     layers = LayerMaker(workspace) if complete else None
     views = NovelViews(
         workspace, options.donors, layers=None if layers is None else lambda name: layers.make(name).layered
@@ -148,14 +158,15 @@ def _maker(workspace: Workspace, options: RenderOptions, path: CameraPath) -> Ca
         seen = views.render(time, world_from_cam.inverse(), camera)
         return closed(seen) if complete else seen
 
+    eyes = (path,)
+    if options.stereo != "none":
+        baseline = None if options.baseline is None else options.baseline / (views.scene.metres_per_unit or 1.0)
+        eyes = stereo_paths(path, chosen.focus_depth, baseline)
+
     def make(number: int) -> Shown:
-        time, pose, camera = float(path.times[number]), path.world_from_cam[number], path.cameras[number]
-        if options.stereo == "none":
-            seen = one(time, pose, camera)
-            return Shown(seen.picture(), seen)
-        pair = stereo_pair(pose, camera, views.focus)
-        left, right = one(time, pair.world_from_left, pair.left), one(time, pair.world_from_right, pair.right)
-        return Shown(STEREO[options.stereo](left.picture(), right.picture()), left)
+        seen = [one(float(eye.times[number]), eye.world_from_cam[number], eye.cameras[number]) for eye in eyes]
+        pictures = [each.picture() for each in seen]
+        return Shown(pictures[0] if len(pictures) == 1 else STEREO[options.stereo](*pictures), seen[0])
 
     return make
 

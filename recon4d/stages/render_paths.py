@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from recon4d.errors import OptionsError
-from recon4d.fill.camera_paths import PATHS, USUAL_AMPLITUDE, PathShape, make_path
+from recon4d.fill.camera_paths import PATHS, PathShape, make_path, usual_amplitude
 from recon4d.fill.framing import framed, output_camera, sized
 from recon4d.fill.keyed_path import keyed_path
 from recon4d.fill.path_base import (
@@ -24,6 +24,7 @@ from recon4d.formats.camera_path_files import read_camera_path
 from recon4d.scene.path_keys import PathSpace
 from recon4d.scene.scene4d import Scene4D
 from recon4d.scene.trajectory import Trajectory
+from recon4d.stages.novel_view import focus_distance
 from recon4d.stages.render import RenderOptions, read_size
 from recon4d.workspace import Workspace
 
@@ -32,8 +33,17 @@ FRAMES_LOOKED_AT, COLUMNS = 24, 32  # of the clip, to know where the scene ends
 STEADY_S = 0.25  # of `follow`: sigma of the Gaussian over which a hand's shake is evened out
 
 
-def chosen_path(workspace: Workspace, options: RenderOptions) -> tuple[CameraPath, list[str]]:
-    """The camera and the time of each picture, and what a person should know of them.
+@dataclass(frozen=True)
+class Chosen:
+    """The camera and the time of each picture."""
+
+    path: CameraPath
+    focus_depth: np.ndarray  # (N,) z of what is looked at, scene units
+    told: tuple[str, ...] = ()  # what a person should know
+
+
+def chosen_path(workspace: Workspace, options: RenderOptions) -> Chosen:
+    """The camera and the time of each picture.
 
     Raises:
         OptionsError: there is no such path or frame.
@@ -41,7 +51,8 @@ def chosen_path(workspace: Workspace, options: RenderOptions) -> tuple[CameraPat
     """
     scene = workspace.scene()
     if options.path not in PATHS:
-        return path_of_file(scene, options), []
+        path = path_of_file(scene, options)
+        return Chosen(path, np.full(len(path), focus_distance(workspace, scene)))
     row = reference_row(scene.trajectory, options.at)
     times = moments(scene.trajectory, options, row)
     surface = workspace.depth_mesh(scene.names[row]).surface
@@ -57,34 +68,38 @@ def chosen_path(workspace: Workspace, options: RenderOptions) -> tuple[CameraPat
     )
     base = looking(base, np.where(surface.valid, surface.depth, 0))
     shape = PathShape(
-        amplitude=USUAL_AMPLITUDE[options.path] if options.amplitude is None else options.amplitude,
+        amplitude=0.0 if options.amplitude is None else options.amplitude,
         turns=options.turns,
         there_and_back=options.there_and_back,
         whole_turn=options.whole_turn,
         dolly_zoom=options.dolly_zoom,
         offset=_offset(scene, options),
+        ends=_ends(scene.trajectory, options),
     )
+    if options.amplitude is None:
+        shape = replace(shape, amplitude=usual_amplitude(options.path, shape))
 
     def maker(amplitude: float) -> CameraPath:
         return sized_path(make_path(options.path, base, replace(shape, amplitude=amplitude)), options.size)
 
-    if options.amplitude is not None or follows:
-        return maker(shape.amplitude), []
+    if options.amplitude is not None or follows or options.between is not None:
+        path = maker(shape.amplitude)
+        return Chosen(path, path.depth_of(base.focus))
     points = scene_points(workspace)
     chosen = framed(maker, shape.amplitude, lambda _: points)
     told = f"the camera goes {chosen.amplitude:.2g} of the distance to what it looks at"
     if chosen.shrunk:
         told += f", not {shape.amplitude:.2g}: farther off the scene ends (--amplitude goes anyway)"
-    return chosen.path, [told]
+    return Chosen(chosen.path, chosen.path.depth_of(base.focus), (told,))
 
 
-def reference_row(trajectory: Trajectory, at: str | None) -> int:
+def reference_row(trajectory: Trajectory, at: str | None, option: str = "at") -> int:
     """The frame called ``at``, or the middle one. Raises OptionsError."""
     if at is None:
         return (len(trajectory) - 1) // 2
     if at not in trajectory:
         raise OptionsError(
-            f"render: --at {at} is no frame of this scene: {trajectory.names[0]} to {trajectory.names[-1]} are"
+            f"render: --{option} {at} is no frame of this scene: {trajectory.names[0]} to {trajectory.names[-1]} are"
         )
     return trajectory.names.index(at)
 
@@ -109,6 +124,15 @@ def _offset(scene: Scene4D, options: RenderOptions) -> tuple[float, float, float
         raise OptionsError(f"render: --offset belongs to --path follow, found --path {options.path}")
     right, up, back = (length / (scene.metres_per_unit or 1.0) for length in options.offset)
     return right, up, back
+
+
+def _ends(trajectory: Trajectory, options: RenderOptions) -> tuple[int, int] | None:
+    if options.between is None:
+        return None
+    if options.path != "line":
+        raise OptionsError(f"render: --between belongs to --path line, found --path {options.path}")
+    first, last = (reference_row(trajectory, name, "between") for name in options.between)
+    return first, last
 
 
 def sized_path(path: CameraPath, size: str | None) -> CameraPath:
