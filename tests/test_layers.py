@@ -267,6 +267,22 @@ def test_one_frame_at_a_time_is_the_same(workspace):
         np.testing.assert_array_equal(a.color, b.color)
 
 
+def test_a_model_paints_what_no_frame_saw_and_is_part_of_the_key(workspace):
+    def filler(color, mask):
+        return np.where(mask[..., None], np.uint8(9), color)
+
+    options = LayersOptions(k=2, every=2)
+    keys = [run(workspace, options, filler=filler, filler_key=key).key for key in ("one model", "another")]
+    assert keys[0] != keys[1]
+    back = read_layers(workspace.unit_dir("layers") / "000006.npz").layers[1]
+    made = back.provenance == Provenance.GENERATED
+    assert made.any()
+    assert (back.color[made] == 9).all()
+    assert not (back.provenance == Provenance.COMPLETED).any()
+    share = workspace.record("layers").summary["shares"][1]
+    assert share["after_frames"] > share["after_filler"] == 0
+
+
 def test_a_scene_of_one_frame_has_layers(tmp_path):
     workspace = fabricate(tmp_path, frames=1)
     built = LayerMaker(workspace).make("000000")
@@ -288,5 +304,5 @@ def test_a_scene_of_one_frame_has_layers(tmp_path):
     ],
 )
 def test_options_that_cannot_work_are_refused(workspace, options):
-    with pytest.raises(OptionsError, match=r"^layers: "):
+    with pytest.raises(OptionsError, match=r"^layers: --(?!layers)"):
         run(workspace, LayersOptions(**options))

@@ -61,13 +61,13 @@ class LayersOptions:
 
 def check_options(options: LayersOptions) -> None:
     """Refuse what cannot work, before any work is done. Raises OptionsError, MissingDependency."""
-    check_types("layers", options)
-    check_range("layers", "k", options.k, low=1, high=16)
-    check_range("layers", "border", options.border, low=0, high=1)
-    check_range("layers", "donors", options.donors, low=0)
-    check_range("layers", "every", options.every, low=1)
+    check_types("layers", options, prefix="")
+    _check("k", options.k, low=1, high=16)
+    _check("border", options.border, low=0, high=1)
+    _check("donors", options.donors, low=0)
+    _check("every", options.every, low=1)
     if options.workers is not None:
-        check_range("layers", "workers", options.workers, low=1)
+        _check("workers", options.workers, low=1)
     if len(set(options.fill)) != len(options.fill):
         raise OptionsError(f"layers: --fill {','.join(options.fill)} names a step twice: name each once")
     if options.fill_model.model:
@@ -76,6 +76,14 @@ def check_options(options: LayersOptions) -> None:
         options.fill_model.check()
     if options.exr:
         require("OpenEXR", "exr")
+
+
+def _check(option: str, value: float, **bounds: float) -> None:
+    """The flags of a verb have no prefix, but its errors begin with its name."""
+    try:
+        check_range("", option, value, **bounds)
+    except OptionsError as error:
+        raise OptionsError(f"layers{error}") from None
 
 
 def clip_edges(workspace: Workspace, k: int) -> tuple[float, ...]:
