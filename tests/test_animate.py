@@ -60,6 +60,7 @@ def test_the_scene_is_whole_and_stands_still(made) -> None:
     assert min(counts) > 0.9 * moving
     assert (workspace.unit_dir("animate") / "loop.mp4").stat().st_size > 1000
     assert not (workspace.unit_dir("animate") / "picture").exists()
+    assert len(workspace.sparse_model()) == 0
 
 
 def test_the_first_picture_is_the_photograph(made) -> None:

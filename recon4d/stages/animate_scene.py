@@ -103,11 +103,13 @@ def _same(part: StagePart, scene: LoopScene, pattern: str, write: Callable[[Path
 def _poses(scene: LoopScene, workspace: Workspace, part: StagePart) -> dict[str, object]:
     from recon4d.formats.cameras_json import write_trajectory
     from recon4d.formats.disk import link_or_copy
+    from recon4d.poses.models import write_model
 
     (part.path / "images").mkdir(exist_ok=True)
     for name in scene.trajectory.names:
         link_or_copy(workspace.unit_dir(UNIT) / "images" / f"{name}.jpg", part.path / "images" / f"{name}.jpg")
     write_trajectory(part.path / "cameras.json", scene.trajectory)
+    write_model(model_without_points(scene.trajectory), part.path / "sparse")
     count = len(scene.trajectory)
     return {
         "frames": count,
@@ -115,6 +117,15 @@ def _poses(scene: LoopScene, workspace: Workspace, part: StagePart) -> dict[str,
         "source": "one photograph: a static camera",
         "focal_px": scene.still.camera.fx,
     }
+
+
+def model_without_points(trajectory: Trajectory) -> object:
+    """The COLMAP model of cameras alone: one photograph has no structure from motion."""
+    from recon4d.formats.colmap_model import model_of
+    from recon4d.scene.sparse import SparseModel
+
+    none = SparseModel(np.zeros((0, 3)), np.zeros(0), np.zeros(0, int), np.zeros(0), np.zeros((0, 3), np.uint8), {}, {})
+    return model_of(none, trajectory, {name: f"{name}.jpg" for name in trajectory.names})
 
 
 def _align(scene: LoopScene, workspace: Workspace, part: StagePart) -> dict[str, object]:
