@@ -14,7 +14,8 @@ from recon4d.fill.between import (
     moved_splats,
     without_rims,
 )
-from recon4d.render.splatting import NOTHING, Rendered, splat
+from recon4d.render.splatting import NOTHING, Rendered, Splats, splat
+from recon4d.render.surface_splats import grid_splats
 from recon4d.scene.camera import Camera
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.depth import SceneDepth
@@ -24,7 +25,6 @@ from recon4d.scene.transforms import Rigid3
 
 CAMERA = Camera(40, 30, 40.0, 40.0, 20.0, 15.0)
 VIEW = View("000000", 0.0, Rigid3.identity(), CAMERA, PoseOrigin.MEASURED)
-ORIGIN = np.zeros(3)
 
 
 def wall(z: float = 2.0) -> DepthMesh:
@@ -41,6 +41,11 @@ def smooth_picture() -> np.ndarray:
     return np.stack([red, 255 - red, 0 * red + 77], axis=-1).astype(np.uint8)
 
 
+def shifted_wall(picture: np.ndarray, way: np.ndarray) -> Splats:
+    splats = grid_splats(wall(), picture, VIEW.cam_from_world, CAMERA)
+    return moved_splats(splats, wall(), way, np.zeros(3))
+
+
 def plain(color: float, alpha: float, depth: float, provenance: int = 0) -> Rendered:
     return Rendered(
         np.full((1, 1, 3), color, np.float32),
@@ -54,7 +59,7 @@ def plain(color: float, alpha: float, depth: float, provenance: int = 0) -> Rend
 def test_constant_flow_shifts_by_its_share(share):
     # 0.2 units at depth 2 and focal length 40 are 4 px.
     way = np.broadcast_to(np.float32([0.2, 0, 0]), (30, 40, 3))
-    forward = splat(moved_splats(VIEW, wall(), smooth_picture(), share * way, ORIGIN), VIEW.cam_from_world, CAMERA)
+    forward = splat(shifted_wall(smooth_picture(), share * way), VIEW.cam_from_world, CAMERA)
     there = np.arange(40) + 0.5 - 4 * share
     shifted = np.stack(
         [
@@ -70,9 +75,23 @@ def test_constant_flow_shifts_by_its_share(share):
 def test_both_directions_meet():
     way = np.broadcast_to(np.float32([0.2, 0, 0]), (30, 40, 3))
     later = np.roll(smooth_picture(), 4, axis=1)  # what frame 1 shows of a flow of 4 px
-    forward = splat(moved_splats(VIEW, wall(), smooth_picture(), 0.25 * way, ORIGIN), VIEW.cam_from_world, CAMERA)
-    backward = splat(moved_splats(VIEW, wall(), later, -0.75 * way, ORIGIN), VIEW.cam_from_world, CAMERA)
+    forward = splat(shifted_wall(smooth_picture(), 0.25 * way), VIEW.cam_from_world, CAMERA)
+    backward = splat(shifted_wall(later, -0.75 * way), VIEW.cam_from_world, CAMERA)
     assert np.abs(forward.color - backward.color)[3:-3, 8:-8].max() < 1e-2
+
+
+def test_what_stays_is_drawn_as_it_was():
+    splats = grid_splats(wall(), smooth_picture(), VIEW.cam_from_world, CAMERA)
+    keep = np.ones(CAMERA.shape, bool)
+    keep[:, :20] = False
+    half = grid_splats(wall(), smooth_picture(), VIEW.cam_from_world, CAMERA, keep)
+    way = np.zeros((30, 40, 3), np.float32)
+    assert np.array_equal(moved_splats(splats, wall(), way, np.zeros(3)).points, splats.points)
+    way[4, 25] = [0, 0, 0.1]
+    moved = moved_splats(half, wall(), way, np.zeros(3), keep)
+    changed = (moved.points != half.points).any(axis=1)
+    assert changed.nonzero()[0].tolist() == [4 * 20 + 5]
+    assert np.allclose(moved.points[changed] - half.points[changed], [0, 0, 0.1], atol=1e-6)
 
 
 def test_what_turns_away_is_not_shown_from_behind():
@@ -80,7 +99,7 @@ def test_what_turns_away_is_not_shown_from_behind():
     points = CAMERA.unproject(wall().surface.depth.astype(np.float64))
     way = np.zeros_like(points)
     way[..., 0] = -2 * points[..., 0]
-    splats = moved_splats(VIEW, wall(), smooth_picture(), way, ORIGIN)
+    splats = shifted_wall(smooth_picture(), way)
     assert len(splats) == 0
 
 

@@ -21,6 +21,7 @@ from recon4d import Workspace
 from recon4d.fill.between import NEARNESS, blended, finished, known_motion, moved_splats, without_rims
 from recon4d.formats.pictures import write_picture
 from recon4d.render.splatting import splat
+from recon4d.render.surface_splats import grid_splats
 from recon4d.scene.scene_flow import SceneFlow
 
 ROWS = {  # name -> nearness in the exponent, curved
@@ -83,14 +84,9 @@ def moment(workspace: Workspace, row: int, flows: dict[int, SceneFlow]) -> dict[
             way = 0.5 * known_motion(toward, object_id)
             if curved:
                 way += parabola(toward, away)
-            splats = moved_splats(
-                trajectory[name],
-                workspace.depth_mesh(name),
-                picture,
-                way,
-                middle.cam_from_world.inverse().translation,
-                without_rims(object_id),
-            )
+            view, mesh, keep = trajectory[name], workspace.depth_mesh(name), without_rims(object_id)
+            splats = grid_splats(mesh, picture, view.cam_from_world, view.camera, keep)
+            splats = moved_splats(splats, mesh, way, middle.cam_from_world.inverse().translation, keep)
             rendered.append(splat(splats, middle.cam_from_world, middle.camera))
         for title, (nearness, of_curved) in ROWS.items():
             if of_curved == curved:

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from recon4d.render.splatting import NOTHING, Rendered, Splats
-from recon4d.render.surface_splats import grid_splats
 from recon4d.scene.cloud import PointCloud
 from recon4d.scene.mesh import DepthMesh
 from recon4d.scene.trajectory import View
@@ -59,28 +58,31 @@ def without_rims(object_id: np.ndarray, rim_px: int = RIM_PX) -> np.ndarray:
 
 
 def moved_splats(
-    view: View,
-    mesh: DepthMesh,
-    picture: np.ndarray,
-    displacement: np.ndarray,
-    seen_from: np.ndarray,
-    keep: np.ndarray | None = None,
+    splats: Splats, mesh: DepthMesh, displacement: np.ndarray, seen_from: np.ndarray, keep: np.ndarray | None = None
 ) -> Splats:
     """The surface of a frame, every pixel shifted by its displacement (H, W, 3), world axes, scene units.
 
     Args:
+        splats: of the frame's grid (`grid_splats`), with the same ``keep``.
         seen_from: (3,) centre of the camera of the moment: what has turned its back to it is left out.
         keep: (H, W) bool, pixels that are wanted; None for all valid ones.
     """
-    splats = grid_splats(mesh, picture, view.cam_from_world, view.camera, keep)
     wanted = mesh.surface.valid if keep is None else mesh.surface.valid & keep
+    way = displacement[wanted]
+    moves = way.any(axis=1)
+    if not moves.any():
+        return splats
     change = [
-        _change(displacement, joined, axis)[wanted] for joined, axis in ((mesh.join_right, 1), (mesh.join_down, 0))
+        _change(displacement, joined, axis)[wanted][moves]
+        for joined, axis in ((mesh.join_right, 1), (mesh.join_down, 0))
     ]
-    points, tangents = splats.points + displacement[wanted], splats.tangents + np.stack(change, axis=1)
+    points, tangents = splats.points.copy(), splats.tangents.copy()
+    points[moves] += way[moves]
+    tangents[moves] += np.stack(change, axis=1)
     # Right cross down points away from the camera; of pixels that stay the frame itself has seen the front.
-    facing = np.einsum("ij,ij->i", np.cross(tangents[:, 0], tangents[:, 1]), points - seen_from) > 0
-    shown = facing | (displacement[wanted] == 0).all(axis=1)
+    facing = np.einsum("ij,ij->i", np.cross(tangents[moves, 0], tangents[moves, 1]), points[moves] - seen_from) > 0
+    shown = np.ones(len(splats), dtype=bool)
+    shown[moves] = facing
     return replace(splats, points=points, tangents=tangents)[shown]
 
 

@@ -17,11 +17,11 @@ from recon4d.progress import Progress
 from recon4d.scene.trajectory import PoseOrigin, Trajectory, View
 from recon4d.scene.transforms import Rigid3
 from recon4d.stages.common import check_range, check_types, execute
+from recon4d.stages.out_of_date import other_inputs
 from recon4d.workspace import StagePart, Workspace
 
 UNIT, VERSION = "interpolate", 1
 LONGEST_PAUSE = 3.0  # a gap of more usual intervals is a cut or frames without a pose: no moments in between
-HOLES = 1e-3  # share of a picture: the fused background is drawn only where more is open
 FILLS_ONLY = 1e6  # the background never hides what a frame shows, however near
 CLOSED = 1.5  # splats of the fused background are so many times as large as its points lie apart
 MOMENTS, PICTURES, VIDEO = "moments.json", "pictures", "interpolated.mp4"
@@ -76,6 +76,10 @@ def run_verb(workspace: Workspace, options: InterpolateOptions, progress: Progre
         f"{summary['from_background']:.2%} come from the fused background, {summary['made_up']:.2%} are filled"
     ]
     lines += [f"warning: {text}" for text in record.warnings]
+    if why := other_inputs(workspace, workspace.need("fuse", UNIT)):
+        lines.append(
+            f"warning: the stage fuse is not up to date ({why}): run recon4d run --out {workspace.root}, then this"
+        )
     return [*lines, *(f"  {path}" for path in (folder / VIDEO, folder / "scene.json") if path.exists())]
 
 
@@ -205,28 +209,30 @@ class _Maker:
         return background, made_up
 
     def _read_frame(self, name: str) -> tuple:
-        """Surface, picture, objects, and the displacements to the frames after and before."""
-        from recon4d.fill.between import known_motion
+        """Splats, surface, its pixels that are drawn, and the displacements to the frames after and before."""
+        from recon4d.fill.between import known_motion, without_rims
+        from recon4d.render.surface_splats import grid_splats
 
         object_id, flow = self._workspace.motion(name).object_id, self._workspace.scene_flow(name)
         ways = known_motion(flow.next, object_id), known_motion(flow.prev, object_id)
-        return self._workspace.depth_mesh(name), self._workspace.picture(name), object_id, *ways
+        mesh, keep, view = self._workspace.depth_mesh(name), without_rims(object_id), self._trajectory[name]
+        splats = grid_splats(mesh, self._workspace.picture(name), view.cam_from_world, view.camera, keep)
+        return splats, mesh, keep, *ways
 
     def _picture(self, moment: Moment) -> tuple[np.ndarray, float, float]:
-        from recon4d.fill.between import SOLID, blended, finished, moved_splats, without_rims
+        from recon4d.fill.between import SOLID, blended, finished, moved_splats
         from recon4d.fill.composite import laid_over
         from recon4d.render.splatting import splat
 
         view = self._dense[moment.name]
         centre, rendered = view.cam_from_world.inverse().translation, []
         for name, share, side in ((moment.first, moment.share, 0), (moment.second, 1 - moment.share, 1)):
-            mesh, picture, object_id, *ways = self._frame(name)
-            keep = without_rims(object_id)
-            splats = moved_splats(self._trajectory[name], mesh, picture, share * ways[side], centre, keep)
+            splats, mesh, keep, *ways = self._frame(name)
+            splats = moved_splats(splats, mesh, share * ways[side], centre, keep)
             rendered.append(splat(splats, view.cam_from_world, view.camera))
         both = blended(*rendered, moment.share)
         open_before = both.alpha < SOLID
-        if open_before.mean() > HOLES:
+        if open_before.any():
             background = splat(self._static(), view.cam_from_world, view.camera)
             both = laid_over([both, background], in_front=FILLS_ONLY)
         picture, made_up = finished(both)
