@@ -1,5 +1,8 @@
 """A scene seen from where no camera was, at times between frames."""
 
+import json
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 from fabricated import STILL, fabricate, is_ball, render
@@ -7,7 +10,7 @@ from fabricated import STILL, fabricate, is_ball, render
 from recon4d.errors import WorkspaceError
 from recon4d.scene.scene_flow import SceneFlow
 from recon4d.scene.transforms import Rigid3
-from recon4d.stages.novel_view import Moment, NovelViews
+from recon4d.stages.novel_view import Moment, NovelViews, filled_layers
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,24 @@ def test_a_camera_that_looks_away_sees_only_the_background(scene):
     about = Rigid3(np.diag([-1.0, 1.0, -1.0]), np.zeros(3)) @ view.cam_from_world
     seen = NovelViews(scene, background=False).render(0, about, view.camera)
     assert seen.alpha.max() == 0
+
+
+def test_layers_on_the_disk_are_used_while_they_are_of_this_scene(tmp_path):
+    from recon4d.formats.layer_files import read_layers, write_layers
+    from recon4d.progress import Silent
+    from recon4d.stages.layers import LayersOptions, run_verb
+
+    workspace = fabricate(tmp_path / "scene", frames=3)
+    run_verb(workspace, LayersOptions(), Silent())
+    name = workspace.trajectory().names[1]
+    file = workspace.unit_dir("layers") / f"{name}.npz"
+    kept = read_layers(file)
+    first = replace(kept.layers[0], color=np.full_like(kept.layers[0].color, 9))
+    write_layers(file, replace(kept, layers=(first, *kept.layers[1:])))
+    assert (filled_layers(workspace)(name).layers[0].color == 9).all()
+    record = workspace.record("fuse")
+    (workspace.unit_dir("fuse") / "stage.json").write_text(json.dumps({**asdict(record), "key": "made anew"}))
+    assert not (filled_layers(workspace)(name).layers[0].color == 9).all()
 
 
 def test_several_threads_give_the_same_bytes(scene):

@@ -190,6 +190,26 @@ class NovelViews:
         return replace(rendered, color=np.clip(rendered.color * gain.astype(np.float32), 0, 255))
 
 
+def filled_layers(workspace: Workspace) -> Callable[[str], LayeredDepth]:
+    """name -> the layers of that frame: from `recon4d layers` where they are of this scene, else made when asked."""
+    from recon4d.formats.layer_files import read_layers
+    from recon4d.stages.layers import VERSION, LayerMaker
+
+    record = workspace.record("layers")
+    inputs = {} if record is None else record.inputs
+    current = {unit: found.key for unit in inputs if (found := workspace.record(unit)) is not None}
+    folder = workspace.unit_dir("layers") if record and record.version == VERSION and current == inputs else None
+    maker = LayerMaker(workspace)
+
+    def layers(name: str) -> LayeredDepth:
+        if folder is not None and (folder / f"{name}.npz").exists():
+            with workspace.reading("layers", "render"):
+                return read_layers(folder / f"{name}.npz")
+        return maker.make(name).layered
+
+    return layers
+
+
 def layer_splats(layered: LayeredDepth, cam_from_world: Rigid3) -> Splats:
     """All layers of a frame as splats."""
     from recon4d.geometry.meshing import cut_silhouettes

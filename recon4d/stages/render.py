@@ -144,15 +144,11 @@ def run_verb(workspace: Workspace, options: RenderOptions, progress: Progress) -
 def _maker(workspace: Workspace, options: RenderOptions, chosen: Chosen) -> Callable[[int], Shown]:
     """What makes one picture of the video after the other; may be called from several threads."""
     from recon4d.fill.open_pixels import closed
-    from recon4d.stages.layers import LayerMaker
     from recon4d.stages.novel_video import Shown
-    from recon4d.stages.novel_view import NovelViews
+    from recon4d.stages.novel_view import NovelViews, filled_layers
 
     path, complete = chosen.path, options.fill == "classical"
-    layers = LayerMaker(workspace) if complete else None
-    views = NovelViews(
-        workspace, options.donors, layers=None if layers is None else lambda name: layers.make(name).layered
-    )
+    views = NovelViews(workspace, options.donors, layers=filled_layers(workspace) if complete else None)
 
     def one(time: float, world_from_cam: Rigid3, camera: Camera) -> Rendered:
         seen = views.render(time, world_from_cam.inverse(), camera)
