@@ -5,10 +5,10 @@ import pytest
 
 from recon4d.errors import AlignmentError, OptionsError
 from recon4d.evaluation.picture_scores import psnr
-from recon4d.fill.perpetual import Growing, Keyframe, World, extend, far_side, walk
+from recon4d.fill.perpetual import Growing, Keyframe, World, extend, far_side, filled, holes_of, walk
 from recon4d.fill.seam import aligned, inner, without_step
 from recon4d.geometry.meshing import cut_silhouettes
-from recon4d.render.splatting import Splats, splat
+from recon4d.render.splatting import NOTHING, Rendered, Splats, splat
 from recon4d.render.surface_splats import grid_splats
 from recon4d.scene.camera import Camera
 from recon4d.scene.depth import DepthKind, DepthMap, Provenance, SceneDepth
@@ -186,6 +186,31 @@ def test_splats_are_told_apart_by_what_a_keyframe_saw_there():
     tangents[:, 0, 0] = tangents[:, 1, 1] = 0.04  # about one pixel
     splats = Splats(points, tangents, np.zeros((6, 3)), np.zeros(6), np.ones(6))
     assert keyframe.unchanged_by(splats).tolist() == [False, True, True, True, True, False]  # the last one reaches over
+
+
+def test_half_covered_pixels_do_not_darken_what_fills_a_hole():
+    alpha = np.ones(CAMERA.shape, np.float32)
+    alpha[:, 50:54], alpha[:, 54:] = 0.6, 0
+    there = alpha > 0
+    color = np.where(there[..., None], np.float32(200), 0) * np.ones(3, np.float32)
+    rendered = Rendered(color, alpha, np.where(there, np.float32(3), 0), np.where(there, 0, NOTHING))
+    holes = holes_of(rendered)
+    np.testing.assert_array_equal(holes, ~there)
+    picture, z = filled(rendered, holes, Growing())
+    assert 190 < picture.min() <= picture.max() < 210
+    np.testing.assert_allclose(z, 3, rtol=1e-6)
+
+
+def test_cracks_are_no_holes_unless_they_lead_to_one():
+    alpha = np.ones(CAMERA.shape, np.float32)
+    alpha[20, 5:30] = 0  # alone
+    alpha[40:60, 60:80], alpha[50, 40:60] = 0, 0  # a hole, and a crack that leads to it
+    flat = np.zeros(CAMERA.shape)
+    holes = holes_of(Rendered(np.zeros((*CAMERA.shape, 3)), alpha, flat, flat))
+    assert not holes[20].any()
+    assert holes[40:60, 60:80].all()
+    assert holes[50, 40:60].all()
+    assert holes.sum() == 400 + 20
 
 
 def test_keyframes_less_than_one_pose_apart_are_refused(world):

@@ -190,7 +190,7 @@ def filled(rendered: Rendered, holes: np.ndarray, growing: Growing) -> tuple[np.
     known = rendered.alpha >= OPEN
     depth = np.where(known, rendered.depth, 0)
     cracks = ~known & ~holes
-    picture = rendered.picture()
+    picture = np.clip(np.round(rendered.color), 0, 255).astype(np.uint8)  # not darkened where half covered
     if cracks.any():
         picture = telea(picture, cracks)
         depth = np.where(cracks, 1 / push_pull(1 / np.where(known, depth, 1), known), depth)
