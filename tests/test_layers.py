@@ -166,15 +166,17 @@ def test_a_filler_sees_no_near_colours_and_its_pixels_say_so():
     np.testing.assert_allclose(back.depth[box], 6.0, rtol=1e-5)
 
 
-def test_what_moves_is_no_surrounding():
+def test_what_moves_is_in_front_and_no_surrounding():
     depth = np.full(CAMERA.shape, 6.0)
     depth[12:30, 20:40] = 2.0
     moving = np.zeros(CAMERA.shape, dtype=bool)
     moving[10:32, 40:50] = True
     depth[moving] = 4.0
-    back = build_layers(own_view(depth, moving=moving), [3.0], border=0).layered.layers[1]
-    np.testing.assert_allclose(back.depth[12:30, 20:40], 6.0, rtol=1e-5)
-    np.testing.assert_allclose(back.depth[moving], 4.0)
+    front, back = build_layers(own_view(depth, moving=moving), [3.0], border=0).layered.layers
+    np.testing.assert_allclose(front.depth[moving], 4.0)  # though it lies in the slab of the back layer
+    assert (front.provenance[moving] == Provenance.MEASURED).all()
+    np.testing.assert_allclose(back.depth, 6.0, rtol=1e-5)
+    assert (back.provenance[moving] == Provenance.COMPLETED).all()
 
 
 def test_sky_is_far_and_keeps_its_colour_but_gaps_are_filled():

@@ -151,10 +151,12 @@ class _World:
     def __init__(self, canvas: _Canvas, near: np.float32, far: np.float32, bound: np.ndarray, found: _Found) -> None:
         self.canvas, self.near, self.far, self.bound, self.found = canvas, near, far, bound, found
         has_depth = canvas.depth > 0
-        self.own = has_depth & (canvas.depth >= near)
+        # What moves is in the first layer whatever its depth, so that the world behind it can be filled.
+        self.moving = canvas.moving & (near == 0)
+        self.own = has_depth & (canvas.depth >= near) & (self.moving | ~canvas.moving)
         # What moves is no surrounding of the background; neither are colours mixed with those of what is taken away.
         mixed = canvas.rim & grown(has_depth & ~self.own, RIM_PX)
-        self.context = self.own & ~canvas.moving & ~mixed
+        self.context = self.own & ~grown(canvas.moving, RIM_PX) & ~mixed
         self.color = np.where(self.context[..., None], canvas.color, np.uint8(0))
         self.provenance = np.where(self.own, canvas.provenance, np.uint8(Provenance.COMPLETED))
         self.open = ~self.own
@@ -215,7 +217,7 @@ class _World:
     def layer(self) -> Layer:
         """What of this world lies in the slab: the frame's own pixels unchanged, and the holes that belong to it."""
         canvas = self.canvas
-        own = self.own & (canvas.depth < self.far)
+        own = self.own & ((canvas.depth < self.far) | self.moving)
         found = ~self.own & (self.found.depth > 0) & (self.found.depth < self.far)
         filled, filled_depth = self._filled_depth()
         depth = np.where(own, canvas.depth, np.where(found, self.found.depth, filled_depth))
