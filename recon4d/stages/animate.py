@@ -70,6 +70,7 @@ def run_animate(options: AnimateOptions, progress: Progress | None = None) -> li
         WorkspaceError: the folder holds a scene that another verb made.
     """
     from recon4d.stages.animate_scene import write_units
+    from recon4d.stages.depth import unit_options
 
     check_options(options)
     progress = progress or Silent()
@@ -77,9 +78,8 @@ def run_animate(options: AnimateOptions, progress: Progress | None = None) -> li
     if workspace.record("poses") is not None and workspace.record(UNIT) is None:
         raise WorkspaceError(f"animate: {options.out} holds the scene of a recording: choose another --out")
     with workspace.lock():
-        record = execute(
-            workspace, UNIT, VERSION, options, (), lambda part: _work(options, part), progress, options.depth.model
-        )
+        made_with = [own.extra_key() for own in unit_options(depth_source(options.depth)).values()]  # which weights
+        record = execute(workspace, UNIT, VERSION, options, (), lambda part: _work(options, part), progress, made_with)
         write_units(workspace, options, progress)
         _record_input(workspace, options)
     return _told(workspace, record)
