@@ -61,6 +61,16 @@ def test_a_field_between_pixels_is_read_bilinearly() -> None:
     assert path[:, 0, 0] == pytest.approx([0, 1.25, 3.75], abs=1e-5)
 
 
+def test_a_loop_keeps_few_steps_but_knows_them_all() -> None:
+    made = still()
+    loop = Loop(made, FRAMES)
+    starts = loop.rows[:, ::-1].astype(np.float32) + 0.5
+    onward, back = trace(made.motion, starts, FRAMES), trace(-made.motion, starts, FRAMES)
+    for k in (9, 0, 4, 3, 5):
+        np.testing.assert_array_equal(loop.onward(k), onward[k])
+        np.testing.assert_array_equal(loop.back(k), back[FRAMES - k])
+
+
 def test_displacement_is_the_difference_of_the_unprojected_pixels() -> None:
     camera = Camera(40, 30, 50, 60, 19, 16)
     pixels, moved, z = np.array([[10.5, 4.5]]), np.array([[3.0, -2.0]]), np.array([7.0])

@@ -29,18 +29,20 @@ SHARPENINGS = 2  # rounds that take back the blur of splatting
 STILL = 1e-4  # pixels per frame: less is no motion
 
 
-def trace(motion: np.ndarray, starts: np.ndarray, steps: int) -> np.ndarray:
+def trace(motion: np.ndarray, starts: np.ndarray, steps: int, moved: np.ndarray | None = None) -> np.ndarray:
     """Displacements of points that a steady field carries.
 
     Args:
         motion: (H, W, 2) pixels per frame, right and down.
         starts: (K, 2) positions x, y; the centre of the first pixel is (0.5, 0.5).
         steps: frames.
+        moved: (K, 2) by which they have moved before the first step; None for not at all.
 
     Returns:
         (steps + 1, K, 2) float32: after 0, 1, ... frames; NaN once a point is out of the picture.
     """
     path = np.zeros((steps + 1, len(starts), 2), dtype=np.float32)
+    path[0] = 0 if moved is None else moved
     everywhere = np.ones(motion.shape[:2], dtype=bool)
     across, down = (np.ascontiguousarray(motion[..., axis], dtype=np.float32) for axis in (0, 1))
     for k in range(steps):
@@ -122,6 +124,25 @@ class Still:
         return (np.hypot(self.motion[..., 0], self.motion[..., 1]) > STILL) & self.mesh.surface.valid
 
 
+class _Walk:
+    """A walk of many points that can be asked for any step; of all its steps only some are kept in memory."""
+
+    def __init__(self, motion: np.ndarray, starts: np.ndarray, steps: int) -> None:
+        self._motion, self._starts = motion, starts
+        self._length = max(1, int(np.sqrt(steps)))
+        self._first = [np.zeros(starts.shape, dtype=np.float32)]  # of every stretch of so many steps
+        for _ in range(steps // self._length):
+            self._first.append(trace(motion, starts, self._length, self._first[-1])[-1])
+        self._stretch: tuple[int, np.ndarray] | None = None  # the one that was asked for last
+
+    def after(self, step: int) -> np.ndarray:
+        """(K, 2) displacements after so many steps; NaN out of the picture."""
+        number, place = divmod(step, self._length)
+        if self._stretch is None or self._stretch[0] != number:
+            self._stretch = number, trace(self._motion, self._starts, self._length - 1, self._first[number])
+        return self._stretch[1][place]
+
+
 class Loop:
     """The frames of a loop: pictures, and where the drifting pixels are."""
 
@@ -134,18 +155,17 @@ class Loop:
         self.still, self.frames, self._sharpness = still, frames, sharpness
         self.rows = np.argwhere(still.moving)  # (K, 2) row and column of the drifting pixels
         starts = self.rows[:, ::-1].astype(np.float32) + 0.5
-        self._onward = trace(still.motion, starts, frames - 1)
-        self._back = trace(-still.motion, starts, frames)
+        self._onward, self._back = (_Walk(sign * still.motion, starts, frames) for sign in (1, -1))
         # A fixed number for each point decides when it changes from the copy that leaves to the one that arrives.
         self._turn = np.random.default_rng(0).random(len(self.rows))
 
     def onward(self, k: int) -> np.ndarray:
         """(K, 2) pixels that the drifting pixels have gone in frame k; NaN out of the picture."""
-        return self._onward[k]
+        return self._onward.after(k)
 
     def back(self, k: int) -> np.ndarray:
         """(K, 2) the same for the copy that will be in place in frame N."""
-        return self._back[self.frames - k]
+        return self._back.after(self.frames - k)
 
     def chosen(self, k: int) -> np.ndarray:
         """(K, 2) one place for each drifting pixel, of the copy onward with the chance 1 - k / N; NaN where it is out.
