@@ -17,6 +17,7 @@ EXTRAS = {
     "gpu": ["ninja"],
     "onnx": ["onnxruntime>=1.17"],
     "record3d": ["pyliblzfse>=0.4"],  # for the rare blocks of LZFSE that we do not unpack ourselves; needs a C compiler
+    "fill": ["ftfy>=6"],  # for the text encoder of WanVACE
     "dev": [
         "pytest>=8",
         "pytest-timeout>=2.3",

@@ -28,6 +28,7 @@ class SceneVerb:
     about: str
 
 
+OF_FILL = "--fill."
 VERBS: dict[str, SceneVerb] = {
     "layers": SceneVerb("layers", "LayersOptions", "Layered depth images: what each frame sees, and what lies behind."),
     "interpolate": SceneVerb("interpolate", "InterpolateOptions", "Moments between frames, as a video and as a scene."),
@@ -62,7 +63,9 @@ def run_scene_verb(verb: str, arguments: list[str]) -> int:
         frozen=True,
     )
     command.__doc__ = entry.about
-    given = parse(command, joined(arguments, several_valued("", kind)), f"recon4d {verb}")
+    # Options of models that fill are named with their group in messages, as those of stages are.
+    words = [f"--{word[len(OF_FILL) :]}" if word.startswith(OF_FILL) else word for word in arguments]
+    given = parse(command, joined(words, several_valued("", kind)), f"recon4d {verb}")
     for line in module.run_verb(Workspace(given.scene), given.options, for_stream(sys.stdout)):
         print(line)
     return 0

@@ -48,6 +48,7 @@ OPTIONAL = (
     Package("lazrs", "lazrs", "packed LAZ files", "MIT", "pip install 'recon4d[las]'"),
     Package("viser", "viser", "recon4d view", "Apache-2.0", "pip install 'recon4d[viewer]'"),
     Package("onnxruntime", "onnxruntime", "depth, flow and other models (.onnx)", "MIT", "pip install 'recon4d[onnx]'"),
+    Package("ftfy", "ftfy", "the text encoder of Wan, which fills videos", "Apache-2.0", "pip install 'recon4d[fill]'"),
     Package("pyliblzfse", "liblzfse", "rare .r3d recordings", "MIT", "pip install 'recon4d[record3d]'"),
     Package(
         "nvdiffrast",
